@@ -1,1 +1,3 @@
+//! The roof: picks daemon or client.
+
 fn main() {}

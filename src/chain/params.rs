@@ -1,0 +1,1 @@
+//! Networks: genesis, proof-of-work limits, retargeting rules, checkpoints.

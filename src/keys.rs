@@ -1,0 +1,1 @@
+//! The seed and what is derived from it.

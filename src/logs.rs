@@ -1,0 +1,1 @@
+//! Records: levels by module, stderr and a rotating file.

@@ -1,0 +1,1 @@
+//! Named, joined tasks and shutdown.
