@@ -19,7 +19,7 @@ mod tls;
 pub mod wire;
 
 #[cfg(test)]
-mod scripted;
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use super::error::{SourceError, Trouble};
 use super::{BoxFuture, Connected, EventSink, ServerAddr, Source};
 use crate::chain::io::SourceId;
 
+use dial::Dialed;
 use pins::Pins;
 
 /// How long things may take.
@@ -69,6 +70,10 @@ impl Electrum {
 
     async fn establish(&self, id: SourceId, events: EventSink) -> Result<Connected, SourceError> {
         let dialed = dial::dial(&self.addr, self.pins.as_ref()).await?;
+        self.greet(dialed, id, events).await
+    }
+
+    async fn greet(&self, dialed: Dialed, id: SourceId, events: EventSink) -> Result<Connected, SourceError> {
         let mut wire = lines::Wire::new(dialed.stream);
         let greeting = handshake::handshake(&mut wire, self.genesis).await?;
         let (session, connection) =
