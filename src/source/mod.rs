@@ -8,7 +8,6 @@
 //! in which the server sent them, or the older one would be taken for the newer. Rejected: a future for each
 //! request, which loses that order. Cost: none for the engine, which has one loop anyway.
 
-pub mod addr;
 pub mod decimal;
 pub mod electrum;
 pub mod error;
@@ -26,8 +25,8 @@ use bitcoin::block::Header;
 use tokio::sync::mpsc;
 
 use crate::chain::io::{Reply, Request, ScriptHash, SourceId, Status};
+use crate::config::ServerAddr;
 
-pub use addr::ServerAddr;
 pub use error::{Breach, NoAnswer, SourceError, Trouble, Unfit};
 pub use fees::FeeClaims;
 pub use rejection::{BroadcastError, Rejection};

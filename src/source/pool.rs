@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::{ServerAddr, SessionInfo, Source, SourceError};
+use super::{SessionInfo, Source, SourceError};
 use crate::chain::io::SourceId;
+use crate::config::ServerAddr;
 
 /// The first wait after a failure; doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// A connection that lives this long makes former failures forgotten; one that drops sooner is one more.
 const PROVEN_AFTER: Duration = Duration::from_secs(120);
 /// Until a server that a person must look at is tried again.
@@ -37,6 +36,7 @@ pub struct Banned {
 pub struct Pool {
     slots: Vec<Slot>,
     wanted: usize,
+    longest_wait: Duration,
     next_id: u64,
     random: u64,
 }
@@ -90,8 +90,15 @@ pub enum Role {
 }
 
 impl Pool {
-    /// Uses `wanted` of these servers at a time. `seed` is for the jitter of waits.
-    pub fn new(sources: Vec<Arc<dyn Source>>, wanted: usize, bans: &[Banned], seed: u64) -> Self {
+    /// Uses `wanted` of these servers at a time; waits between two tries of one grow up to `longest_wait`, with jitter
+    /// drawn from `seed`.
+    pub fn new(
+        sources: Vec<Arc<dyn Source>>,
+        wanted: usize,
+        longest_wait: Duration,
+        bans: &[Banned],
+        seed: u64,
+    ) -> Self {
         let now = Instant::now();
         let slot = |source: Arc<dyn Source>| {
             let ban = bans.iter().find(|ban| ban.host == source.addr().host());
@@ -101,7 +108,7 @@ impl Pool {
             };
             Slot { source, state, failures: 0, last_error: None, tip: None }
         };
-        Self { slots: sources.into_iter().map(slot).collect(), wanted, next_id: 0, random: seed }
+        Self { slots: sources.into_iter().map(slot).collect(), wanted, longest_wait, next_id: 0, random: seed }
     }
 
     /// The next server to connect to, if another is wanted and one is ready; it counts as connecting from now on.
@@ -171,14 +178,14 @@ impl Pool {
 
     /// Not this one for a while; the next.
     pub fn back_off(&mut self, id: SourceId, why: String, now: Instant) {
-        let draw = self.draw();
+        let (draw, longest) = (self.draw(), self.longest_wait);
         let Some(slot) = self.slot(id) else { return };
         let proven = |since: Instant| now.saturating_duration_since(since) >= PROVEN_AFTER;
         slot.failures = match slot.state {
             State::InUse { since, .. } if proven(since) => 1,
             _ => slot.failures.saturating_add(1),
         };
-        let whole = FIRST_WAIT.saturating_mul(1 << (slot.failures - 1).min(16)).min(LONGEST_WAIT);
+        let whole = FIRST_WAIT.saturating_mul(1 << (slot.failures - 1).min(16)).min(longest);
         // Half of it, and a random part of the other half: servers that went away together come back apart.
         let wait = whole / 2 + (whole / 2).mul_f64(f64::from(draw) / f64::from(u32::MAX));
         slot.last_error = Some(why);
@@ -269,6 +276,8 @@ mod tests {
     use super::super::{BoxFuture, Connected, EventSink, TlsState, Trouble, Unfit, Untrusted};
     use super::*;
 
+    const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
     struct Named(ServerAddr);
 
     impl Source for Named {
@@ -282,7 +291,7 @@ mod tests {
 
     fn pool(hosts: &[&str], wanted: usize) -> Pool {
         let named = |host: &&str| Arc::new(Named(format!("ssl://{host}").parse().unwrap())) as Arc<dyn Source>;
-        Pool::new(hosts.iter().map(named).collect(), wanted, &[], 7)
+        Pool::new(hosts.iter().map(named).collect(), wanted, LONGEST_WAIT, &[], 7)
     }
 
     fn info(addr: &ServerAddr) -> SessionInfo {
@@ -368,7 +377,7 @@ mod tests {
         let roles = pool.status(now).into_iter().map(|status| status.role).collect::<Vec<_>>();
         assert!(matches!(&roles[..], [Role::Banned { .. }, Role::Banned { .. }, Role::BackingOff { .. }]));
         // A ban survives a restart.
-        let pool_again = Pool::new(pool.slots.iter().map(|slot| slot.source.clone()).collect(), 1, &[ban], 7);
+        let pool_again = Pool::new(pool.slots.iter().map(|slot| slot.source.clone()).collect(), 1, LONGEST_WAIT, &[ban], 7);
         assert!(matches!(pool_again.status(now)[0].role, Role::Banned { .. }));
     }
 

@@ -12,13 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::error::{NoAnswer, SourceError, Trouble};
 use super::super::fees::{FeeClaims, TARGETS};
 use super::super::rejection::{BroadcastError, Rejection, classify};
-use super::super::{BoxFuture, Event, EventSink, ServerAddr, Session, SessionInfo, TlsState};
+use super::super::{BoxFuture, Event, EventSink, Session, SessionInfo, TlsState};
 use super::Limits;
 use super::connection::{Call, Connection};
 use super::handshake::{Greeting, Protocol};
 use super::lines::Wire;
 use super::replies;
 use crate::chain::io::{Request, SourceId};
+use crate::config::ServerAddr;
 
 /// A live connection to an Electrum server.
 pub(super) struct ElectrumSession {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::super::addr::Scheme;
 use super::super::error::{SourceError, Trouble};
-use super::super::{ServerAddr, TlsState};
+use super::super::TlsState;
 use super::lines::Stream;
-use super::pins::Pins;
+use super::pins::Pinning;
 use super::tls;
+use crate::config::{ServerAddr, Transport};
 
 /// How long one address of a name may take before the next is tried (IPv6 is often configured and dead).
 const ONE_ADDRESS: Duration = Duration::from_secs(8);
@@ -23,11 +23,11 @@ pub(super) struct Dialed {
 }
 
 /// Connects. The deadline of the whole is the caller's.
-pub(super) async fn dial(server: &ServerAddr, pins: &dyn Pins) -> Result<Dialed, SourceError> {
+pub(super) async fn dial(server: &ServerAddr, pins: &Pinning) -> Result<Dialed, SourceError> {
     let tcp = connect(server).await?;
-    Ok(match server.scheme() {
-        Scheme::Tcp => Dialed { stream: Box::new(tcp), tls: TlsState::Clear },
-        Scheme::Tls => {
+    Ok(match server.transport {
+        Transport::Tcp => Dialed { stream: Box::new(tcp), tls: TlsState::Clear },
+        Transport::Ssl => {
             let (stream, tls) = tls::secure(tcp, server, pins).await?;
             Dialed { stream: Box::new(stream), tls }
         }

@@ -27,11 +27,12 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 
 use super::error::{SourceError, Trouble};
-use super::{BoxFuture, Connected, EventSink, ServerAddr, Source};
+use super::{BoxFuture, Connected, EventSink, Source};
 use crate::chain::io::SourceId;
+use crate::config::{Server, ServerAddr};
 
 use dial::Dialed;
-use pins::Pins;
+use pins::{Pinning, Pins};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -58,18 +59,19 @@ impl Default for Limits {
 pub struct Electrum {
     addr: ServerAddr,
     genesis: BlockHash,
-    pins: Arc<dyn Pins>,
+    pinning: Pinning,
     limits: Limits,
 }
 
 impl Electrum {
-    /// A server at `addr`, to be used only if its chain begins with `genesis`.
-    pub fn new(addr: ServerAddr, genesis: BlockHash, pins: Arc<dyn Pins>, limits: Limits) -> Self {
-        Self { addr, genesis, pins, limits }
+    /// A configured server, to be used only if its chain begins with `genesis`.
+    pub fn new(server: Server, genesis: BlockHash, pins: Arc<dyn Pins>, limits: Limits) -> Self {
+        let pinning = Pinning { configured: server.pin, pins };
+        Self { addr: server.address, genesis, pinning, limits }
     }
 
     async fn establish(&self, id: SourceId, events: EventSink) -> Result<Connected, SourceError> {
-        let dialed = dial::dial(&self.addr, self.pins.as_ref()).await?;
+        let dialed = dial::dial(&self.addr, &self.pinning).await?;
         self.greet(dialed, id, events).await
     }
 

@@ -1,7 +1,7 @@
-//! TLS with two ways to trust: public authorities, else the key seen at first use.
+//! TLS with two ways to trust: public authorities, else the certificate seen at first use.
 //!
 //! A large part of the public servers is self-signed, so the Electrum wallet's way is taken: authorities first, then
-//! pin. A server once vouched for must stay so; a pinned key must stay the same; a change is an alarm and ends the
+//! pin. A server once vouched for must stay so; a pinned certificate must stay the same; a change is an alarm and ends the
 //! handshake. The handshake's signature is always verified: the server has the key that it shows.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,17 +21,22 @@ use tokio_rustls::rustls::{
 };
 
 use super::super::error::{SourceError, Trouble, Unfit};
-use super::super::{ServerAddr, TlsState};
-use super::pins::{AUTHORITY, Pins};
+use super::super::TlsState;
+use super::pins::{AUTHORITY, Pinning};
 use super::spki::{Spki, of_certificate};
+use crate::config::ServerAddr;
 
 /// Makes the connection secure, or fails. Never falls back to clear text.
 pub(super) async fn secure(
     tcp: TcpStream,
     server: &ServerAddr,
-    pins: &dyn Pins,
+    pinning: &Pinning,
 ) -> Result<(TlsStream<TcpStream>, TlsState), SourceError> {
-    let known = pins.get(server).map_err(|error| Trouble::Pins(Arc::new(error)))?;
+    let pins = &pinning.pins;
+    let known = match pinning.configured {
+        Some(pin) => Some(pin),
+        None => pins.get(server).map_err(|error| Trouble::Pins(Arc::new(error)))?,
+    };
     let verifier = Arc::new(Verifier::new(known).map_err(tls_error)?);
     let config = ClientConfig::builder_with_provider(verifier.provider.clone())
         .with_safe_default_protocol_versions()
@@ -48,14 +53,14 @@ pub(super) async fn secure(
     };
     let state = match verifier.found() {
         Some(Found::Authority) => TlsState::Authority,
-        Some(Found::Key(_)) if known.is_some() => TlsState::Pinned,
-        Some(Found::Key(_)) => TlsState::FirstUse,
+        Some(Found::Pin(_)) if known.is_some() => TlsState::Pinned,
+        Some(Found::Pin(_)) => TlsState::FirstUse,
         Some(Found::Changed) | None => return Err(Unfit::PinChanged.into()),
     };
     // Only now: the server has proved to own the key.
     if known.is_none() {
         let pin = match verifier.found() {
-            Some(Found::Key(key)) => key,
+            Some(Found::Pin(pin)) => pin,
             _ => AUTHORITY,
         };
         pins.set(server, pin).map_err(|error| Trouble::Pins(Arc::new(error)))?;
@@ -72,8 +77,8 @@ fn tls_error(error: impl std::error::Error + Send + Sync + 'static) -> SourceErr
 enum Found {
     /// Vouched for.
     Authority,
-    /// Its key's hash: the known one, or the first.
-    Key([u8; 32]),
+    /// Its hash: the known one, or the first.
+    Pin([u8; 32]),
     /// Not what is known.
     Changed,
 }
@@ -98,11 +103,11 @@ impl Verifier {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self, vouched: bool, key: [u8; 32]) -> Found {
+    fn judge(&self, vouched: bool, shown: [u8; 32]) -> Found {
         match self.known {
             None | Some(AUTHORITY) if vouched => Found::Authority,
-            Some(pin) if pin == key => Found::Key(key),
-            None => Found::Key(key),
+            Some(pin) if pin == shown => Found::Pin(pin),
+            None => Found::Pin(shown),
             Some(_) => Found::Changed,
         }
     }
@@ -122,14 +127,14 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let vouched = self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now).is_ok();
-        let key = sha256::Hash::hash(key_of(certificate)?.der).to_byte_array();
-        let found = self.judge(vouched, key);
+        let shown = sha256::Hash::hash(certificate).to_byte_array();
+        let found = self.judge(vouched, shown);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         match found {
             Found::Changed => {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
             }
-            Found::Authority | Found::Key(_) => Ok(ServerCertVerified::assertion()),
+            Found::Authority | Found::Pin(_) => Ok(ServerCertVerified::assertion()),
         }
     }
 
@@ -174,22 +179,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_once_vouched_for_must_stay_so_and_a_pinned_key_the_same() {
-        const KEY: [u8; 32] = [1; 32];
+    fn a_server_once_vouched_for_must_stay_so_and_a_pinned_certificate_the_same() {
+        const SHOWN: [u8; 32] = [1; 32];
         const OTHER: [u8; 32] = [2; 32];
         let cases = [
             // known, vouched for, verdict
             (None, true, Found::Authority),
-            (None, false, Found::Key(KEY)),
+            (None, false, Found::Pin(SHOWN)),
             (Some(AUTHORITY), true, Found::Authority),
             (Some(AUTHORITY), false, Found::Changed),
-            (Some(KEY), false, Found::Key(KEY)),
-            (Some(KEY), true, Found::Key(KEY)),
+            (Some(SHOWN), false, Found::Pin(SHOWN)),
+            (Some(SHOWN), true, Found::Pin(SHOWN)),
             (Some(OTHER), false, Found::Changed),
             (Some(OTHER), true, Found::Changed),
         ];
         for (known, vouched, verdict) in cases {
-            assert_eq!(Verifier::new(known).unwrap().judge(vouched, KEY), verdict, "{known:?} {vouched}");
+            assert_eq!(Verifier::new(known).unwrap().judge(vouched, SHOWN), verdict, "{known:?} {vouched}");
         }
     }
 }

@@ -20,7 +20,7 @@ fn a_tx(lock: u32) -> Transaction {
 async fn greeted(script: &[(&str, &str)]) -> Result<Connected, SourceError> {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (sink, _events) = mpsc::channel(EVENT_CAPACITY);
-    let mut server = Server::new(theirs);
+    let mut server = Script::new(theirs);
     let client = electrum("tcp://server:1");
     let dialed = Dialed { stream: Box::new(ours) as Stream, tls: TlsState::Clear };
     let (outcome, ()) = tokio::join!(client.greet(dialed, ME, sink), async {
@@ -44,7 +44,7 @@ async fn the_version_comes_first_and_names_us() {
         let dialed = Dialed { stream: Box::new(ours) as Stream, tls: TlsState::Clear };
         client.greet(dialed, ME, sink).await.map(drop)
     });
-    let (_, params) = Server::new(theirs).expect("server.version").await;
+    let (_, params) = Script::new(theirs).expect("server.version").await;
     let name = params[0].as_str().unwrap().to_owned();
     assert!(name.starts_with("lightnode/"), "{name}");
     assert_eq!(params[1], json!(["1.4", "1.6"]));

@@ -72,7 +72,7 @@ async fn a_close_in_the_middle_of_a_line_fails_all_waiters_at_once() {
     talk.session.ask(history(1));
     let (id, _, _) = talk.server.request().await;
     talk.server.stream.write_all(format!("{{\"id\":{id},\"resu").as_bytes()).await.unwrap();
-    drop(std::mem::replace(&mut talk.server, Server::new(tokio::io::duplex(1).0)));
+    drop(std::mem::replace(&mut talk.server, Script::new(tokio::io::duplex(1).0)));
     assert!(matches!(talk.closed().await, SourceError::Transient(Trouble::Closed)));
     assert!(matches!(claims.await.unwrap(), Err(SourceError::Transient(Trouble::Closed))));
     // A dead session does not hang those who ask it.

@@ -20,6 +20,7 @@ use super::lines::Stream;
 use super::pins::MemoryPins;
 use super::{Electrum, Limits};
 use crate::chain::io::{ScriptHash, SourceId};
+use crate::config::Server;
 use crate::source::{Connected, EVENT_CAPACITY, Event, Session, SourceError, TlsState};
 
 const ME: SourceId = SourceId(1);
@@ -38,15 +39,16 @@ fn script(byte: u8) -> ScriptHash {
 
 fn electrum(addr: &str) -> Electrum {
     let pins = Arc::new(MemoryPins::default());
-    Electrum::new(addr.parse().unwrap(), genesis(), pins, Limits::default())
+    let server = Server { address: addr.parse().unwrap(), pin: None };
+    Electrum::new(server, genesis(), pins, Limits::default())
 }
 
 /// The server's end, played by the test.
-struct Server<S> {
+struct Script<S> {
     stream: BufReader<S>,
 }
 
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Server<S> {
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Script<S> {
     fn new(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
@@ -110,7 +112,7 @@ fn tip(height: u32) -> String {
 
 /// A connected client, and the server that it is connected to.
 struct Talk {
-    server: Server<DuplexStream>,
+    server: Script<DuplexStream>,
     session: Box<dyn Session>,
     events: Receiver<(SourceId, Event)>,
     task: JoinHandle<()>,
@@ -120,7 +122,7 @@ impl Talk {
     async fn begin(protocol: &str) -> Self {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (sink, mut events) = mpsc::channel(EVENT_CAPACITY);
-        let mut server = Server::new(theirs);
+        let mut server = Script::new(theirs);
         let client = electrum("tcp://server:1");
         let greeted = async {
             let dialed = Dialed { stream: Box::new(ours) as Stream, tls: TlsState::Clear };

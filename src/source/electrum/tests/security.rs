@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bitcoin::hashes::{Hash, sha256};
 use bitcoin::hex::FromHex;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -42,7 +43,7 @@ async fn serve(listener: &TcpListener, (certificate, key): &Identity, tls: &'sta
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
     let (tcp, _) = listener.accept().await.unwrap();
     if let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(tcp).await {
-        let mut server = Server::new(stream);
+        let mut server = Script::new(stream);
         server.greet("1.4").await;
         // Until the client has read it.
         let _ = server.hung_up().await;
@@ -57,11 +58,15 @@ struct Client {
 
 impl Client {
     async fn new() -> Self {
+        Self::with_pin(None).await
+    }
+
+    async fn with_pin(pin: Option<[u8; 32]>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let pins = Arc::new(MemoryPins::default());
-        let addr = format!("ssl://{address}").parse().unwrap();
-        Self { electrum: Electrum::new(addr, genesis(), pins.clone(), Limits::default()), pins, listener }
+        let server = Server { address: format!("ssl://{address}").parse().unwrap(), pin };
+        Self { electrum: Electrum::new(server, genesis(), pins.clone(), Limits::default()), pins, listener }
     }
 
     async fn connect(
@@ -104,6 +109,16 @@ async fn a_self_signed_certificate_does_not_replace_one_that_was_vouched_for() {
     client.pins.set(client.electrum.addr(), AUTHORITY).unwrap();
     let outcome = client.connect(&self_signed(), &version::TLS13).await;
     assert!(matches!(outcome, Err(SourceError::Unusable(Unfit::PinChanged))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_configured_pin_alone_decides() {
+    let ours = self_signed();
+    let client = Client::with_pin(Some(sha256::Hash::hash(&ours.0).to_byte_array())).await;
+    assert_eq!(client.connect(&ours, &version::TLS13).await.unwrap(), TlsState::Pinned);
+    let other = client.connect(&self_signed(), &version::TLS13).await;
+    assert!(matches!(other, Err(SourceError::Unusable(Unfit::PinChanged))), "{other:?}");
+    assert_eq!(client.pin(), None);
 }
 
 #[tokio::test]
