@@ -1,1 +1,4 @@
-//! The engine over scripted servers.
+//! The engine over servers of a tiny chain.
+
+mod driving;
+mod world;
