@@ -1,52 +1,69 @@
-//! Text of peers and servers, made harmless before a person or a log sees it.
+//! Foreign text: what servers, peers and invoices say, made fit to be shown.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-/// Characters that are not drawn as themselves: they move the cursor, turn the writing direction, or hide.
-fn is_treacherous(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{feff}'
-            | '\u{200b}'..='\u{200f}'   // zero width, marks of direction
-            | '\u{2028}'..='\u{202e}'   // line separators, embeddings and overrides
-            | '\u{2060}'..='\u{206f}'   // invisible operators, isolates
-            | '\u{fff9}'..='\u{fffb}'   // interlinear annotations
-            | '\u{e0000}'..='\u{e0fff}' // tags
+/// Characters of foreign text that are shown at most.
+const SHOWN: usize = 256;
+
+/// Foreign text, made fit for a terminal and a log: what could command a terminal, reorder or hide text is shown as
+/// `\u{…}`, and at most 256 characters are shown.
+pub fn escape(text: &str) -> Escaped<'_> {
+    Escaped(text)
+}
+
+/// See [`escape`].
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut characters = self.0.char_indices();
+        for (_, character) in characters.by_ref().take(SHOWN) {
+            match character {
+                '\n' => f.write_str("\\n")?,
+                '\t' => f.write_str("\\t")?,
+                '\r' => f.write_str("\\r")?,
+                _ if is_harmful(character) => write!(f, "{}", character.escape_unicode())?,
+                _ => f.write_char(character)?,
+            }
+        }
+        match characters.next() {
+            Some((at, _)) => write!(f, "… ({} bytes more)", self.0.len() - at),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Controls (C0, C1: terminal escapes), bidirectional overrides and isolates, invisible and separating characters,
+/// tags, variation selectors, private use.
+fn is_harmful(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+                | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+                | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{e0fff}' | '\u{f0000}'..='\u{10ffff}'
         )
 }
 
-/// Shows control characters (and so terminal sequences), line breaks, bidirectional overrides and invisible characters
-/// as `\n` or `\u{202e}`; everything else as it is.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_treacherous(c) {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Escaped and at most `width` columns of a terminal wide; what is cut shows as `…`.
+/// Escaped, and at most `width` columns of a terminal wide; what is cut shows as `…`.
 pub fn clip(text: &str, width: usize) -> String {
-    let text = escape(text);
+    let text = escape(text).to_string();
     if columns(&text) <= width {
         return text;
     }
-    let mut out = String::new();
+    let mut clipped = String::new();
     let mut used = 1;
-    for c in text.chars() {
-        used += column(c);
+    for character in text.chars() {
+        used += column(character);
         if used > width {
             break;
         }
-        out.push(c);
+        clipped.push(character);
     }
-    out.push('…');
-    out
+    clipped.push('…');
+    clipped
 }
 
 /// Columns that an escaped text takes on a terminal.
@@ -55,8 +72,8 @@ pub fn columns(text: &str) -> usize {
 }
 
 /// East Asian wide characters and emoji take two. Combining marks count as one: rather too short than too long.
-fn column(c: char) -> usize {
-    match c {
+fn column(character: char) -> usize {
+    match character {
         '\u{1100}'..='\u{115f}'
         | '\u{2e80}'..='\u{a4cf}'
         | '\u{ac00}'..='\u{d7a3}'
@@ -75,18 +92,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn text_of_others_cannot_reach_the_terminal() {
-        for (text, shown) in [
-            ("Zoë's café ☕", "Zoë's café ☕"),
-            ("\x1b[31mred\x1b[0m", "\\u{1b}[31mred\\u{1b}[0m"),
-            ("a\nb\r\tc", "a\\nb\\r\\tc"),
-            ("\u{202e}drowssap", "\\u{202e}drowssap"),
-            ("pay\u{200b}pal", "pay\\u{200b}pal"),
-            ("\u{9b}31m", "\\u{9b}31m"),
-            ("bell\x07", "bell\\u{7}"),
-        ] {
-            assert_eq!(escape(text), shown);
+    proptest! {
+        #[test]
+        fn escaped_text_is_harmless_whatever_it_was(text in any::<String>()) {
+            prop_assert!(!escape(&text).to_string().chars().any(is_harmful));
+        }
+
+        #[test]
+        fn clipped_text_fits(text in any::<String>(), width in 1..40usize) {
+            prop_assert!(columns(&clip(&text, width)) <= width);
         }
     }
 
@@ -97,17 +111,30 @@ mod tests {
         assert_eq!(clip("日本語日本語", 5), "日本…");
     }
 
-    proptest! {
-        #[test]
-        fn escaped_text_is_calm_and_stays_so(text in any::<String>()) {
-            let once = escape(&text);
-            prop_assert!(!once.chars().any(is_treacherous));
-            prop_assert_eq!(escape(&once), once);
+    #[test]
+    fn foreign_text_cannot_command_a_terminal_or_reorder_text() {
+        let table = [
+            ("plain text, ümläut, 漢字", "plain text, ümläut, 漢字"),
+            ("\u{1b}[31mred\u{1b}[0m", "\\u{1b}[31mred\\u{1b}[0m"),
+            ("a\nb\r\tc", "a\\nb\\r\\tc"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("pay \u{202e}ecila", "pay \\u{202e}ecila"),
+            ("a\u{2066}b\u{2069}", "a\\u{2066}b\\u{2069}"),
+            ("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}"),
+            ("\u{e0041}", "\\u{e0041}"),
+            ("\u{7f}\0", "\\u{7f}\\u{0}"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(escape(text).to_string(), shown);
         }
+    }
 
-        #[test]
-        fn clipped_text_fits(text in any::<String>(), width in 1..40usize) {
-            prop_assert!(columns(&clip(&text, width)) <= width);
-        }
+    #[test]
+    fn long_foreign_text_is_cut_and_says_by_how_much() {
+        let text = "ä".repeat(300);
+        let shown = escape(&text).to_string();
+        assert_eq!(shown, format!("{}… (88 bytes more)", "ä".repeat(256)));
+        let just = "x".repeat(256);
+        assert_eq!(escape(&just).to_string(), just);
     }
 }
