@@ -67,7 +67,7 @@ fn the_miner_can_pay_many_times_without_a_block() {
 #[test]
 fn electrumx_follows_a_reorganisation() {
     let world = World::new();
-    let txid = world.pay(&world.bitcoind.new_address(), 70_000);
+    let txid = world.pay(world.bitcoind.new_address(), 70_000);
     world.mine(3);
     let (height, old) = (world.bitcoind.height(), world.bitcoind.best_hash());
 
