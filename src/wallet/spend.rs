@@ -11,8 +11,10 @@ use super::coins::{self, Coin, OnchainBalance};
 use super::state::State;
 use super::{CoinTrouble, WalletError};
 
+/// The least that is relayed to P2WPKH, our own kind of script, in sat.
+const LEAST_CHANGE_SAT: u64 = 294;
 /// Above this, a rate has to be forced.
-const RATE_TO_FORCE: FeeRate = FeeRate::from_sat_per_vb_unchecked(500);
+const RATE_TO_FORCE: FeeRate = FeeRate::from_sat_per_vb_u32(500);
 /// A fee above this and above a quarter of the amount has to be forced, in sat.
 const FEE_TO_FORCE_SAT: u64 = 5_000;
 
@@ -136,7 +138,7 @@ fn kept_as_change(spend: &Spend, coins: &[Coin], chosen: &[OutPoint]) -> u64 {
         .sum();
     match spend.keep_back_sat.saturating_sub(left) {
         0 => 0,
-        missing => missing.max(ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([0; 20])).minimal_non_dust().to_sat()),
+        missing => missing.max(LEAST_CHANGE_SAT),
     }
 }
 

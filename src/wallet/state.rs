@@ -92,7 +92,7 @@ impl State {
     }
 
     /// Change scripts of fundings that are not yet seen are in use, although no transaction of the graph says so.
-    fn reserve_change_of_fundings(&mut self) {
+    pub(super) fn reserve_change_of_fundings(&mut self) {
         let scripts: Vec<ScriptBuf> =
             self.rows.fundings.values().flat_map(|tx| &tx.output).map(|out| out.script_pubkey.clone()).collect();
         for script in scripts {
