@@ -1,1 +1,153 @@
 //! Floor 1: the one SQLite database.
+//!
+//! Rules under which this room lives:
+//!
+//! - One file, `lightnode.db`, one process: the directory lock is held from [`Store::open`] to [`Store::close`].
+//! - What a call acknowledges is on the disk: WAL, `synchronous=FULL`; a commit is one fsync of the log.
+//! - One thread writes. It commits together what is queued at that moment (group commit), each job in its own
+//!   savepoint, in the order of the calls. A failed job is undone alone; a failed commit fails all of its jobs.
+//! - Readers have their own connections and see whole commits only.
+//! - Only caches (network graph, scorer) and removals that may be replayed are ever held back.
+//!
+//! Decision: a thread and plain blocking calls rather than an async pool. LDK persists from synchronous code, and one
+//! writer gives order and grouping for free; the cost is that [`Store::write`] blocks its caller for one fsync.
+
+mod bans;
+mod debounce;
+mod error;
+mod headers;
+mod history;
+mod kv;
+mod lock;
+mod meta;
+mod outbox;
+mod peers;
+mod pins;
+mod reader;
+mod schema;
+#[cfg(test)]
+mod testing;
+mod writer;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, Transaction};
+
+pub use self::bans::Ban;
+pub use self::error::StoreError;
+pub use self::kv::KvStore;
+pub use self::outbox::{OutboxEntry, Verdict};
+pub use self::peers::KnownPeer;
+
+use self::lock::DirLock;
+use self::reader::Readers;
+use self::writer::Writer;
+
+/// Name of the database in the data directory.
+pub const DATABASE: &str = "lightnode.db";
+
+/// The open database. Clones share it; the last clone to go closes it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    // The order of the fields is the order in which they are dropped: the lock last.
+    readers: Readers,
+    writer: Writer,
+    kv: Arc<kv::Held>,
+    lock: Mutex<Option<DirLock>>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the database in `dir`, making both when they are not there, and brings its schema up to date.
+    ///
+    /// Refuses, and changes nothing, when another process has it, when it is of another network or seed, or when a
+    /// newer lightnode wrote it.
+    pub fn open(dir: &Path, network: bitcoin::Network, seed_fingerprint: [u8; 4]) -> Result<Self, StoreError> {
+        let lock = DirLock::take(dir)?;
+        let path = dir.join(DATABASE);
+        let connection = schema::open(&path, network, seed_fingerprint)?;
+        let kv = Arc::new(kv::Held::default());
+        let writer = Writer::start(connection, path.clone(), Arc::clone(&kv))?;
+        let readers = Readers::new(path.clone());
+        Ok(Self(Arc::new(Inner { readers, writer, kv, lock: Mutex::new(Some(lock)), path })))
+    }
+
+    /// Runs `f` in the writer's transaction and returns when what it did is durable. `what` completes "could not …".
+    ///
+    /// Blocks for one fsync. An error of `f` undoes what `f` did and nothing else. Must not be called from inside `f`.
+    pub fn write<T, F>(&self, what: &'static str, f: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.0.writer.write(what, f)
+    }
+
+    /// As [`Self::write`]; takes its place in the queue when it is called, not when it is first polled, and is carried
+    /// out even when the future is dropped.
+    pub fn write_async<T, F>(
+        &self,
+        what: &'static str,
+        f: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.0.writer.write_async(what, f)
+    }
+
+    /// Runs `f` on a read-only snapshot of what is committed.
+    pub fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.0.readers.read(f)
+    }
+
+    /// The key-value store for LDK: one type for both of its traits.
+    pub fn kv(&self) -> Arc<KvStore> {
+        Arc::new(KvStore::new(self.clone()))
+    }
+
+    /// Writes what was held back, empties the log into the database, ends the writer and gives the directory free.
+    ///
+    /// Everything asked for before is carried out; everything asked for later fails. A second call does nothing.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.0.close()
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<(), StoreError> {
+        self.readers.close();
+        let ended = self.writer.close();
+        locked(&self.lock).take();
+        ended
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the database was not closed in order");
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.0.path).finish()
+    }
+}
+
+/// Locks a mutex whose holder cannot leave it half-changed.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,255 @@
+//! The key-value store under LDK.
+//!
+//! Upstream rules (`lightning::util::persist`):
+//!
+//! - `write` is durable when it returns, or its future completes. Writes to one key take effect in the order of the
+//!   calls, whatever the order in which futures are polled: they queue when called, and one thread carries them out.
+//! - `read` says `NotFound` only when the key is absent; any other trouble is another error.
+//! - A lazy `remove` may be lost in a power cut and may be seen by `list` for a while; a later `write` overrides it.
+//!
+//! Graph and scorer are caches, written by LDK far too often for an SD card: they are held in memory and written at
+//! most once in [`CACHE_INTERVAL`] and when the store is closed. `read` sees what is held.
+//!
+//! A synchronous write that fails for a passing reason is tried again for some seconds: LDK answers a failed monitor
+//! write by ending the process. This is safe for order because LDK serialises synchronous writes to one key. A failed
+//! asynchronous write is returned at once: a later one to the same key may already be queued.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lightning::io;
+use lightning::util::async_poll::AsyncResult;
+use lightning::util::persist::{
+    KVStore, KVStoreSync, NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY,
+};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::debounce::{Debounce, Due};
+use super::{Store, StoreError, locked};
+
+/// Caches are written at most this often.
+const CACHE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Pauses before a failed synchronous write is tried again.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+
+const REMOVE: &str = "remove a state of LDK";
+
+/// LDK's view of the store; `Arc<KvStore>` serves as `K` for the synchronous and the asynchronous trait.
+#[derive(Clone, Debug)]
+pub struct KvStore {
+    store: Store,
+}
+
+/// A key with its namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    primary: String,
+    secondary: String,
+    key: String,
+}
+
+impl Key {
+    fn new(primary: &str, secondary: &str, key: &str) -> Self {
+        Self { primary: primary.to_owned(), secondary: secondary.to_owned(), key: key.to_owned() }
+    }
+
+    /// Both are kept in the empty namespaces.
+    fn is_cache(&self) -> bool {
+        self.primary.is_empty()
+            && self.secondary.is_empty()
+            && (self.key == NETWORK_GRAPH_PERSISTENCE_KEY || self.key == SCORER_PERSISTENCE_KEY)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.primary, self.secondary, self.key)
+    }
+}
+
+/// Values held back, shared with the writer.
+pub(super) struct Held(Mutex<Debounce>);
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(Mutex::new(Debounce::new(CACHE_INTERVAL)))
+    }
+}
+
+impl Held {
+    pub(super) fn due(&self, now: Instant) -> Vec<Due> {
+        locked(&self.0).due(Some(now))
+    }
+
+    pub(super) fn all(&self) -> Vec<Due> {
+        locked(&self.0).due(None)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        locked(&self.0).deadline()
+    }
+
+    pub(super) fn settle(&self, due: &Due, written: bool, now: Instant) {
+        locked(&self.0).settle(due, written, now);
+    }
+}
+
+/// Carries out a due write or removal.
+pub(super) fn put_or_remove(connection: &Connection, due: &Due) -> rusqlite::Result<()> {
+    match &due.value {
+        Some(value) => put(connection, &due.key, value),
+        None => delete(connection, &due.key),
+    }
+}
+
+fn put(connection: &Connection, key: &Key, value: &[u8]) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO kv (primary_ns, secondary_ns, key, value) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET value = excluded.value",
+        )?
+        .execute((&key.primary, &key.secondary, &key.key, value))
+        .map(|_| ())
+}
+
+fn delete(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
+        .execute((&key.primary, &key.secondary, &key.key))
+        .map(|_| ())
+}
+
+impl KvStore {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(held) = locked(&self.store.0.kv.0).get(key) {
+            return Ok(held.map(|value| value.to_vec()));
+        }
+        self.store.read(|connection| {
+            connection
+                .prepare_cached("SELECT value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
+                .query_row((&key.primary, &key.secondary, &key.key), |row| row.get(0))
+                .optional()
+        })
+    }
+
+    fn keys(&self, primary: &str, secondary: &str) -> Result<Vec<String>, StoreError> {
+        self.store.read(|connection| {
+            connection
+                .prepare_cached("SELECT key FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2")?
+                .query_map((primary, secondary), |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    fn hold(&self, key: Key, value: Option<Vec<u8>>) -> Result<(), StoreError> {
+        locked(&self.store.0.kv.0).put(key, value, Instant::now());
+        if self.store.0.writer.wake() { Ok(()) } else { Err(StoreError::Closed { what: "hold a cached value" }) }
+    }
+
+    fn write_sync(&self, key: Key, value: Vec<u8>) -> Result<(), StoreError> {
+        let (key, value) = (Arc::new(key), Arc::new(value));
+        let mut pauses = PAUSES.iter();
+        loop {
+            let (job_key, job_value) = (Arc::clone(&key), Arc::clone(&value));
+            let outcome = self.store.write("write a state of LDK", move |tx| put(tx, &job_key, &job_value));
+            match (outcome, pauses.next()) {
+                (Err(error), Some(pause)) if error.is_transient() => {
+                    tracing::error!(%error, key = %key, "a write that the money depends on failed; trying again");
+                    std::thread::sleep(*pause);
+                }
+                (outcome, _) => return outcome,
+            }
+        }
+    }
+
+    fn remove_lazily(&self, key: Key) -> Result<(), StoreError> {
+        if self.store.0.writer.write_lazily(REMOVE, move |tx| delete(tx, &key)) {
+            Ok(())
+        } else {
+            Err(StoreError::Closed { what: REMOVE })
+        }
+    }
+
+    fn write_queued(&self, key: Key, value: Vec<u8>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.store.write_async("write a state of LDK", move |tx| put(tx, &key, &value))
+    }
+}
+
+fn io_error(error: StoreError) -> io::Error {
+    io::Error::new(io::ErrorKind::Other, error)
+}
+
+fn found(key: &Key, value: Option<Vec<u8>>) -> Result<Vec<u8>, io::Error> {
+    value.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {key}")))
+}
+
+impl KVStoreSync for KvStore {
+    fn read(&self, primary: &str, secondary: &str, key: &str) -> Result<Vec<u8>, io::Error> {
+        let key = Key::new(primary, secondary, key);
+        found(&key, self.get(&key).map_err(io_error)?)
+    }
+
+    fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> Result<(), io::Error> {
+        let key = Key::new(primary, secondary, key);
+        if key.is_cache() { self.hold(key, Some(buf)) } else { self.write_sync(key, buf) }.map_err(io_error)
+    }
+
+    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> Result<(), io::Error> {
+        let key = Key::new(primary, secondary, key);
+        if key.is_cache() {
+            self.hold(key, None)
+        } else if lazy {
+            self.remove_lazily(key)
+        } else {
+            self.store.write(REMOVE, move |tx| delete(tx, &key))
+        }
+        .map_err(io_error)
+    }
+
+    fn list(&self, primary: &str, secondary: &str) -> Result<Vec<String>, io::Error> {
+        self.keys(primary, secondary).map_err(io_error)
+    }
+}
+
+impl KVStore for KvStore {
+    fn read(&self, primary: &str, secondary: &str, key: &str) -> AsyncResult<'static, Vec<u8>, io::Error> {
+        ready(KVStoreSync::read(self, primary, secondary, key))
+    }
+
+    fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> AsyncResult<'static, (), io::Error> {
+        let key = Key::new(primary, secondary, key);
+        if key.is_cache() {
+            return ready(self.hold(key, Some(buf)).map_err(io_error));
+        }
+        let queued = self.write_queued(key, buf);
+        Box::pin(async move { queued.await.map_err(io_error) })
+    }
+
+    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
+        let key = Key::new(primary, secondary, key);
+        if key.is_cache() {
+            return ready(self.hold(key, None).map_err(io_error));
+        }
+        if lazy {
+            return ready(self.remove_lazily(key).map_err(io_error));
+        }
+        let queued = self.store.write_async(REMOVE, move |tx| delete(tx, &key));
+        Box::pin(async move { queued.await.map_err(io_error) })
+    }
+
+    fn list(&self, primary: &str, secondary: &str) -> AsyncResult<'static, Vec<String>, io::Error> {
+        ready(KVStoreSync::list(self, primary, secondary))
+    }
+}
+
+fn ready<T: Send + 'static>(outcome: Result<T, io::Error>) -> AsyncResult<'static, T, io::Error> {
+    Box::pin(std::future::ready(outcome))
+}

@@ -1,0 +1,109 @@
+-- Whose database it is; one row.
+CREATE TABLE identity (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    network     TEXT NOT NULL,
+    fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 4)
+) STRICT;
+
+-- LDK's keys: channel manager, monitors and their updates, sweeper, graph, scorer.
+CREATE TABLE kv (
+    primary_ns   TEXT NOT NULL,
+    secondary_ns TEXT NOT NULL,
+    key          TEXT NOT NULL,
+    value        BLOB NOT NULL,
+    PRIMARY KEY (primary_ns, secondary_ns, key)
+) STRICT, WITHOUT ROWID;
+
+-- Our best chain, without gaps.
+CREATE TABLE header (
+    height INTEGER PRIMARY KEY,
+    header BLOB NOT NULL CHECK (length(header) = 80)
+) STRICT;
+
+-- What is known of each watched script, and the proofs of its confirmed transactions.
+CREATE TABLE script (
+    hash        BLOB PRIMARY KEY CHECK (length(hash) = 32),
+    status      BLOB CHECK (status IS NULL OR length(status) = 32),
+    unconfirmed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE proof (
+    script BLOB NOT NULL REFERENCES script (hash) ON DELETE CASCADE,
+    txid   BLOB NOT NULL CHECK (length(txid) = 32),
+    height INTEGER NOT NULL,
+    block  BLOB NOT NULL CHECK (length(block) = 32),
+    pos    INTEGER NOT NULL,
+    branch BLOB NOT NULL,
+    tx     BLOB NOT NULL,
+    PRIMARY KEY (script, txid)
+) STRICT, WITHOUT ROWID;
+
+-- Transactions to be broadcast until they are confirmed; a package is named by its last transaction.
+CREATE TABLE outbox (
+    seq      INTEGER PRIMARY KEY,
+    txid     BLOB NOT NULL UNIQUE CHECK (length(txid) = 32),
+    package  BLOB NOT NULL,
+    purpose  TEXT NOT NULL,
+    added_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_at  INTEGER,
+    accepted INTEGER,
+    note     TEXT
+) STRICT;
+
+-- Small values of other rooms: cached fees and the like.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- TLS certificates as first seen, by host:port.
+CREATE TABLE pin (
+    server TEXT PRIMARY KEY,
+    hash   BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT, WITHOUT ROWID;
+
+-- Servers that lied.
+CREATE TABLE ban (
+    host   TEXT PRIMARY KEY,
+    until  INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Lightning peers to stay connected with.
+CREATE TABLE peer (
+    node_id        BLOB PRIMARY KEY CHECK (length(node_id) = 33),
+    address        TEXT NOT NULL,
+    added_at       INTEGER NOT NULL,
+    last_connected INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- The book: every payment in and out. Texts and blobs as in ledger/record.rs.
+CREATE TABLE payment (
+    id                TEXT PRIMARY KEY,
+    kind              TEXT NOT NULL,
+    direction         TEXT NOT NULL,
+    state             TEXT NOT NULL,
+    created_at        INTEGER NOT NULL,
+    updated_at        INTEGER NOT NULL,
+    record            TEXT NOT NULL
+) STRICT;
+CREATE INDEX payment_by_time ON payment (created_at, id);
+CREATE INDEX payment_open ON payment (state) WHERE state IN ('pending', 'unknown');
+
+-- What forwarding earned.
+CREATE TABLE forward (
+    seq             INTEGER PRIMARY KEY,
+    at              INTEGER NOT NULL,
+    incoming        TEXT NOT NULL,
+    outgoing        TEXT NOT NULL,
+    amount_out_msat INTEGER NOT NULL,
+    fee_msat        INTEGER NOT NULL
+) STRICT;
+
+-- Channels that are no more, and why.
+CREATE TABLE closed_channel (
+    channel TEXT PRIMARY KEY,
+    record  TEXT NOT NULL,
+    at      INTEGER NOT NULL
+) STRICT;

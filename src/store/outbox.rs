@@ -1,0 +1,119 @@
+//! Transactions to be broadcast again and again until they are confirmed.
+//!
+//! A package is named by its last transaction (the child that pays for the others).
+
+use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use bitcoin::{Transaction, Txid};
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row};
+
+use super::{Store, StoreError};
+
+const ADD: &str = "keep a transaction for broadcasting";
+
+/// A package in the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// Txid of the last transaction of the package.
+    pub txid: Txid,
+    /// Parents first.
+    pub package: Vec<Transaction>,
+    /// What it is for, in our words.
+    pub purpose: String,
+    /// Unix seconds.
+    pub added_at: u64,
+    /// Broadcasts noted by [`Store::outbox_result`].
+    pub attempts: u32,
+    /// The last of them.
+    pub last: Option<Verdict>,
+}
+
+/// What a server said to a broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Unix seconds.
+    pub at: u64,
+    /// True: it was taken, or known already. A claim, as everything a server says.
+    pub accepted: bool,
+    /// The server's words, foreign text.
+    pub note: String,
+}
+
+impl Store {
+    /// Adds a package; durable when it returns. Adding the same again changes and writes nothing. The txid names it.
+    pub fn outbox_add(&self, package: &[Transaction], purpose: &str, now: u64) -> Result<Txid, StoreError> {
+        let txid = package
+            .last()
+            .map(Transaction::compute_txid)
+            .ok_or_else(|| StoreError::broken(ADD, "the package is empty"))?;
+        let key = txid.to_byte_array();
+        let bytes = serialize(&package.to_vec());
+        let known: Option<Vec<u8>> = self.read(|connection| {
+            connection
+                .prepare_cached("SELECT package FROM outbox WHERE txid = ?1")?
+                .query_row([key], |row| row.get(0))
+                .optional()
+        })?;
+        if known.as_ref() == Some(&bytes) {
+            return Ok(txid);
+        }
+        let purpose = purpose.to_owned();
+        self.write(ADD, move |tx| {
+            tx.execute(
+                "INSERT INTO outbox (txid, package, purpose, added_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET package = excluded.package, purpose = excluded.purpose",
+                (key, bytes, purpose, now),
+            )
+            .map(|_| txid)
+        })
+    }
+
+    /// All packages, in the order in which they were added.
+    pub fn outbox(&self) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT txid, package, purpose, added_at, attempts, last_at, accepted, note
+                     FROM outbox ORDER BY seq",
+                )?
+                .query_map([], entry)?
+                .collect()
+        })
+    }
+
+    /// Notes what came of a broadcast. An unknown txid is ignored: it may have been removed meanwhile.
+    pub fn outbox_result(&self, txid: Txid, verdict: Verdict) -> Result<(), StoreError> {
+        self.write("note the outcome of a broadcast", move |tx| {
+            tx.execute(
+                "UPDATE outbox SET attempts = attempts + 1, last_at = ?2, accepted = ?3, note = ?4 WHERE txid = ?1",
+                (txid.to_byte_array(), verdict.at, verdict.accepted, verdict.note),
+            )
+            .map(|_| ())
+        })
+    }
+
+    /// Takes a package out (confirmed, or in conflict with what is confirmed); true when it was there.
+    pub fn outbox_remove(&self, txid: Txid) -> Result<bool, StoreError> {
+        self.write("remove a broadcast transaction", move |tx| {
+            tx.execute("DELETE FROM outbox WHERE txid = ?1", [txid.to_byte_array()]).map(|rows| rows > 0)
+        })
+    }
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<OutboxEntry> {
+    let package = deserialize(&row.get::<_, Vec<u8>>(1)?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, Box::new(error)))?;
+    let last = match row.get(5)? {
+        Some(at) => Some(Verdict { at, accepted: row.get(6)?, note: row.get(7)? }),
+        None => None,
+    };
+    Ok(OutboxEntry {
+        txid: Txid::from_byte_array(row.get(0)?),
+        package,
+        purpose: row.get(2)?,
+        added_at: row.get(3)?,
+        attempts: row.get(4)?,
+        last,
+    })
+}
