@@ -35,11 +35,15 @@ impl Store {
         self.write(STORE, move |tx| {
             let Some((low, _)) = bounds(tx)? else { return insert(tx, from, &headers).map(Ok) };
             let Some(last) = headers.last() else { return Ok(Ok(())) };
-            let lowest: Vec<u8> = tx.query_row("SELECT header FROM header WHERE height = ?1", [low], |row| row.get(0))?;
+            let lowest: Vec<u8> =
+                tx.query_row("SELECT header FROM header WHERE height = ?1", [low], |row| row.get(0))?;
             let follows = i64::from(from) + headers.len() as i64 == low
                 && decode(&lowest).is_ok_and(|lowest| lowest.prev_blockhash == last.block_hash());
             if !follows {
-                return Ok(Err(format!("{} headers from height {from} do not lead to height {low}", headers.len())));
+                return Ok(Err(format!(
+                    "{} headers from height {from} do not lead to height {low}",
+                    headers.len()
+                )));
             }
             insert(tx, from, &headers).map(Ok)
         })?
@@ -62,7 +66,9 @@ impl Store {
             if height != expected {
                 return Err(StoreError::broken(LOAD, format!("height {expected} is missing")));
             }
-            headers.push(decode(&bytes).map_err(|why| StoreError::broken(LOAD, format!("height {height}: {why}")))?);
+            headers.push(
+                decode(&bytes).map_err(|why| StoreError::broken(LOAD, format!("height {height}: {why}")))?,
+            );
         }
         Ok((base, headers))
     }

@@ -10,20 +10,15 @@
 //! Graph and scorer are caches, written by LDK far too often for an SD card: they are held in memory and written at
 //! most once in [`CACHE_INTERVAL`] and when the store is closed. `read` sees what is held.
 //!
-//! A synchronous write that fails for a passing reason is tried again for some seconds: LDK answers a failed monitor
-//! write by ending the process. This is safe for order because LDK serialises synchronous writes to one key. A failed
-//! asynchronous write is returned at once: a later one to the same key may already be queued.
+//! A failed write is returned at once, not tried again here: a later one to the same key may already be queued.
 
 use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use lightning::io;
 use lightning::util::async_poll::AsyncResult;
-use lightning::util::persist::{
-    KVStore, KVStoreSync, NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY,
-};
+use lightning::util::persist::{KVStore, KVStoreSync, NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::debounce::{Debounce, Due};
@@ -32,10 +27,7 @@ use super::{Store, StoreError, locked};
 /// Caches are written at most this often.
 const CACHE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Pauses before a failed synchronous write is tried again.
-const PAUSES: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
-
+const WRITE: &str = "write a state of LDK";
 const REMOVE: &str = "remove a state of LDK";
 
 /// LDK's view of the store; `Arc<KvStore>` serves as `K` for the synchronous and the asynchronous trait.
@@ -134,7 +126,9 @@ impl KvStore {
         }
         self.store.read(|connection| {
             connection
-                .prepare_cached("SELECT value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
+                .prepare_cached(
+                    "SELECT value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3",
+                )?
                 .query_row((&key.primary, &key.secondary, &key.key), |row| row.get(0))
                 .optional()
         })
@@ -151,22 +145,10 @@ impl KvStore {
 
     fn hold(&self, key: Key, value: Option<Vec<u8>>) -> Result<(), StoreError> {
         locked(&self.store.0.kv.0).put(key, value, Instant::now());
-        if self.store.0.writer.wake() { Ok(()) } else { Err(StoreError::Closed { what: "hold a cached value" }) }
-    }
-
-    fn write_sync(&self, key: Key, value: Vec<u8>) -> Result<(), StoreError> {
-        let (key, value) = (Arc::new(key), Arc::new(value));
-        let mut pauses = PAUSES.iter();
-        loop {
-            let (job_key, job_value) = (Arc::clone(&key), Arc::clone(&value));
-            let outcome = self.store.write("write a state of LDK", move |tx| put(tx, &job_key, &job_value));
-            match (outcome, pauses.next()) {
-                (Err(error), Some(pause)) if error.is_transient() => {
-                    tracing::error!(%error, key = %key, "a write that the money depends on failed; trying again");
-                    std::thread::sleep(*pause);
-                }
-                (outcome, _) => return outcome,
-            }
+        if self.store.0.writer.wake() {
+            Ok(())
+        } else {
+            Err(StoreError::Closed { what: "hold a cached value" })
         }
     }
 
@@ -176,10 +158,6 @@ impl KvStore {
         } else {
             Err(StoreError::Closed { what: REMOVE })
         }
-    }
-
-    fn write_queued(&self, key: Key, value: Vec<u8>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        self.store.write_async("write a state of LDK", move |tx| put(tx, &key, &value))
     }
 }
 
@@ -199,7 +177,12 @@ impl KVStoreSync for KvStore {
 
     fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> Result<(), io::Error> {
         let key = Key::new(primary, secondary, key);
-        if key.is_cache() { self.hold(key, Some(buf)) } else { self.write_sync(key, buf) }.map_err(io_error)
+        if key.is_cache() {
+            self.hold(key, Some(buf))
+        } else {
+            self.store.write(WRITE, move |tx| put(tx, &key, &buf))
+        }
+        .map_err(io_error)
     }
 
     fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> Result<(), io::Error> {
@@ -224,16 +207,28 @@ impl KVStore for KvStore {
         ready(KVStoreSync::read(self, primary, secondary, key))
     }
 
-    fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> AsyncResult<'static, (), io::Error> {
+    fn write(
+        &self,
+        primary: &str,
+        secondary: &str,
+        key: &str,
+        buf: Vec<u8>,
+    ) -> AsyncResult<'static, (), io::Error> {
         let key = Key::new(primary, secondary, key);
         if key.is_cache() {
             return ready(self.hold(key, Some(buf)).map_err(io_error));
         }
-        let queued = self.write_queued(key, buf);
+        let queued = self.store.write_async(WRITE, move |tx| put(tx, &key, &buf));
         Box::pin(async move { queued.await.map_err(io_error) })
     }
 
-    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
+    fn remove(
+        &self,
+        primary: &str,
+        secondary: &str,
+        key: &str,
+        lazy: bool,
+    ) -> AsyncResult<'static, (), io::Error> {
         let key = Key::new(primary, secondary, key);
         if key.is_cache() {
             return ready(self.hold(key, None).map_err(io_error));

@@ -24,7 +24,9 @@ impl Store {
     pub fn peers(&self) -> Result<Vec<KnownPeer>, StoreError> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT node_id, address, added_at, last_connected FROM peer ORDER BY added_at, node_id")?
+                .prepare_cached(
+                    "SELECT node_id, address, added_at, last_connected FROM peer ORDER BY added_at, node_id",
+                )?
                 .query_map([], peer)?
                 .collect()
         })

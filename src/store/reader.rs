@@ -21,7 +21,10 @@ impl Readers {
         Self { path, idle: Mutex::new(Some(Vec::new())) }
     }
 
-    pub(super) fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn read<T>(
+        &self,
+        f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         const WHAT: &str = "read the database";
         let idle = locked(&self.idle).as_mut().ok_or(StoreError::Closed { what: WHAT })?.pop();
         let connection = match idle {
@@ -44,8 +47,10 @@ impl Readers {
     }
 
     fn connect(&self) -> rusqlite::Result<Connection> {
-        let connection =
-            Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let connection = Connection::open_with_flags(
+            &self.path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
         connection.busy_timeout(super::schema::BUSY)?;
         connection.pragma_update(None, "query_only", true)?;
         // Pages are shared through the operating system's cache; little is kept for each reader.

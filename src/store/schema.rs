@@ -53,8 +53,9 @@ fn inspect(path: &Path, wanted: Identity, known: usize) -> Result<(), StoreError
         Err(error) => return Err(StoreError::io("look at", path)(error)),
     }
     let foreign = |why: &str| StoreError::Foreign { path: path.to_owned(), why: why.to_owned() };
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(StoreError::sqlite(OPEN))?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(StoreError::sqlite(OPEN))?;
     connection.busy_timeout(BUSY).map_err(StoreError::sqlite(OPEN))?;
     let version = match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)) {
         Ok(version) => version,
@@ -70,8 +71,9 @@ fn inspect(path: &Path, wanted: Identity, known: usize) -> Result<(), StoreError
             .map_err(StoreError::sqlite(OPEN))?;
         return if tables == 0 { Ok(()) } else { Err(foreign("it has tables, but no version")) };
     }
-    let application: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(StoreError::sqlite(OPEN))?;
+    let application: i32 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(StoreError::sqlite(OPEN))?;
     if application != APPLICATION_ID {
         return Err(foreign("another program made it"));
     }
@@ -103,8 +105,10 @@ fn inspect(path: &Path, wanted: Identity, known: usize) -> Result<(), StoreError
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -124,8 +128,9 @@ fn migrate(
     migrations: &[&str],
 ) -> Result<(), StoreError> {
     const WHAT: &str = "bring the database up to date (it is as it was before)";
-    let version: usize =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(StoreError::sqlite(WHAT))?;
+    let version: usize = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(StoreError::sqlite(WHAT))?;
     if version == migrations.len() {
         return Ok(());
     }
@@ -163,11 +168,16 @@ fn copy_before(connection: &Connection, path: &Path, version: usize) -> Result<(
     }
     private_file(&partial)?;
     let name = partial.to_str().ok_or_else(|| {
-        StoreError::broken("copy the database before the update", "the path of the data directory is not UTF-8")
+        StoreError::broken(
+            "copy the database before the update",
+            "the path of the data directory is not UTF-8",
+        )
     })?;
     connection
         .execute("VACUUM INTO ?1", [name])
         .map_err(StoreError::sqlite("copy the database before the update"))?;
-    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &partial))?;
+    std::fs::File::open(&partial)
+        .and_then(|file| file.sync_all())
+        .map_err(StoreError::io("sync", &partial))?;
     std::fs::rename(&partial, &made).map_err(StoreError::io("name the copy", &made))
 }

@@ -1,0 +1,194 @@
+"""Real parts on regtest for the demo and the benchmarks: bitcoind, ElectrumX, lightnode daemons.
+
+Everything listens on loopback, on ports that the system chose, in one temporary folder, and ends with the
+`Regtest` block, also when it fails or is interrupted.
+"""
+
+import base64
+import ctypes
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE = float(os.environ.get("LIGHTNODE_TEST_DEADLINE", "60"))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(what, condition, deadline=DEADLINE, step=0.02):
+    """The first true answer of `condition`; fails with its last answer when the deadline passes."""
+    end, last = time.monotonic() + deadline, None
+    while time.monotonic() < end:
+        try:
+            last = condition()
+            if last:
+                return last
+        except (OSError, http.client.HTTPException, CommandFailed) as error:
+            last = error
+        time.sleep(step)
+    raise SystemExit(f"gave up after {deadline:.0f} s waiting for {what}; last seen: {last!r}")
+
+
+def _die_with_parent():
+    # PR_SET_PDEATHSIG = 1: no child outlives this script, however it ends.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class CommandFailed(Exception):
+    pass
+
+
+class Regtest:
+    """bitcoind and ElectrumX."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="lightnode-"))
+        self.children = []
+        parts = subprocess.run([ROOT / "scripts/regtest-deps"], check=True, capture_output=True, text=True).stdout
+        self.parts = dict(line.split("=", 1) for line in parts.splitlines() if "=" in line)
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(130))
+        try:
+            self._start_bitcoind()
+            self._start_electrumx()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for child in reversed(self.children):
+            child.terminate()
+        for child in reversed(self.children):
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        if not os.environ.get("LIGHTNODE_KEEP"):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def spawn(self, name, command, env=None):
+        log = open(self.folder / f"{name}.log", "ab")
+        child = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **(env or {})},
+            preexec_fn=_die_with_parent,
+        )
+        self.children.append(child)
+        return child
+
+    def _start_bitcoind(self):
+        data, self.rpc_port = self.folder / "bitcoind", free_port()
+        data.mkdir()
+        self.spawn(
+            "bitcoind",
+            [
+                self.parts["BITCOIND"], "-regtest", f"-datadir={data}", f"-rpcport={self.rpc_port}",
+                "-rpcuser=demo", "-rpcpassword=demo", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1",
+                "-server", "-listen=0", "-dnsseed=0", "-fixedseeds=0", "-discover=0", "-txindex=1",
+                "-fallbackfee=0.0002", "-printtoconsole=0",
+            ],
+        )
+        eventually("bitcoind", lambda: self.rpc("getblockchaininfo"))
+        self.rpc("createwallet", "miner")
+        self.miner = self.rpc("getnewaddress")
+        self.mine(110)
+
+    def _start_electrumx(self):
+        data, self.electrum_port = self.folder / "electrumx", free_port()
+        data.mkdir()
+        self.spawn(
+            "electrumx",
+            [self.parts["ELECTRUMX"]],
+            env={
+                "COIN": "Bitcoin", "NET": "regtest", "DB_DIRECTORY": str(data), "ALLOW_ROOT": "1",
+                "DAEMON_URL": f"http://demo:demo@127.0.0.1:{self.rpc_port}/",
+                "SERVICES": f"tcp://127.0.0.1:{self.electrum_port},rpc://127.0.0.1:{free_port()}",
+                "PEER_DISCOVERY": "", "COST_SOFT_LIMIT": "0", "COST_HARD_LIMIT": "0",
+                "DAEMON_POLL_INTERVAL_BLOCKS": "100", "DAEMON_POLL_INTERVAL_MEMPOOL": "100",
+            },
+        )
+        eventually("ElectrumX", lambda: socket.create_connection(("127.0.0.1", self.electrum_port), 1).close() or True)
+
+    def rpc(self, method, *params):
+        connection = http.client.HTTPConnection("127.0.0.1", self.rpc_port, timeout=30)
+        login = base64.b64encode(b"demo:demo").decode()
+        connection.request(
+            "POST", "/", json.dumps({"id": 0, "method": method, "params": params}),
+            {"Authorization": f"Basic {login}"},
+        )
+        answer = json.loads(connection.getresponse().read() or b"{}")
+        connection.close()
+        if answer.get("error"):
+            raise CommandFailed(f"bitcoind {method}: {answer['error']}")
+        return answer.get("result")
+
+    def mine(self, blocks):
+        return self.rpc("generatetoaddress", blocks, self.miner)
+
+    def pay(self, address, sat):
+        return self.rpc("sendtoaddress", address, f"{sat / 1e8:.8f}")
+
+    def height(self):
+        return self.rpc("getblockcount")
+
+
+class Daemon:
+    """A lightnode daemon, driven by its own command line."""
+
+    def __init__(self, world, name, binary, electrum_port=None):
+        self.world, self.name, self.binary = world, name, binary
+        self.folder = world.folder / name
+        self.folder.mkdir()
+        self.port = free_port()
+        (self.folder / "lightnode.toml").write_text(
+            'network = "regtest"\n'
+            f'[[server]]\nurl = "tcp://127.0.0.1:{electrum_port or world.electrum_port}"\n'
+            f'[node]\nalias = "{name}"\nlisten = ["127.0.0.1:{self.port}"]\n'
+        )
+        self.child = None
+
+    def start(self):
+        self.child = self.world.spawn(self.name, self._command("run"))
+        return self
+
+    def _command(self, *words):
+        return [self.binary, "--data-dir", self.folder, *words]
+
+    def cli(self, *words, ok=(0,)):
+        """The JSON that a command prints."""
+        run = subprocess.run(
+            [str(word) for word in self._command("--json", *words)], capture_output=True, text=True, timeout=120
+        )
+        if run.returncode not in ok:
+            raise CommandFailed(f"{self.name}: lightnode {' '.join(map(str, words))}: {run.stdout}{run.stderr}".strip())
+        return json.loads(run.stdout) if run.stdout.strip() else None
+
+    def peer(self):
+        return f"{self.cli('status')['node_id']}@127.0.0.1:{self.port}"
+
+    def ready(self):
+        eventually(f"{self.name} to be ready", lambda: self.cli("status")["state"] == "ready")
+        return self
+
+    def usable_channels(self):
+        return [channel for channel in self.cli("channels") if channel["state"] == "usable"]

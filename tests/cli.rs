@@ -1,0 +1,206 @@
+//! The command line: every command as JSON and for people, every exit code.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::daemon::{Daemon, LIGHTNODE, Ran};
+use crate::support::eventually::eventually;
+use crate::support::scenes::{pay, two_nodes_with_a_channel};
+use crate::support::world::World;
+
+/// Runs a command on a terminal (`script` of util-linux makes one) and returns what a person would see.
+fn on_a_terminal(node: &Daemon, words: &[&str]) -> Ran {
+    let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+    let command = format!("'{LIGHTNODE}' --data-dir '{}' {}", node.folder().display(), quoted.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("stty cols 80; {command}"), "/dev/null"]).stdin(std::process::Stdio::null());
+    script.env("TERM", "xterm").output().expect("`script` of util-linux").into()
+}
+
+/// The text without colour and cursor movements.
+fn plain(text: &str) -> String {
+    let (mut plain, mut letters) = (String::new(), text.chars().peekable());
+    while let Some(letter) = letters.next() {
+        if letter == '\u{1b}' && letters.peek() == Some(&'[') {
+            for letter in letters.by_ref().skip(1) {
+                if letter.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+        } else if letter != '\r' {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
+#[test]
+fn every_reading_command_speaks_json_to_programs_and_words_to_people() {
+    let world = World::new();
+    let (alice, bob) = two_nodes_with_a_channel(&world);
+    let paid = pay(&alice, &bob, 50_000);
+    let (id, invoice) = (paid["id"].as_str().expect("an id"), bob.invoice("1000"));
+    for (words, field, shown) in [
+        (vec!["status"], "/state", "ready"),
+        (vec!["balance"], "/lightning_sat", "Lightning"),
+        (vec!["address"], "/address", "bcrt1"),
+        (vec!["peer", "list"], "/0/node_id", "connected"),
+        (vec!["channels"], "/0/capacity_sat", "500,000"),
+        (vec!["receive", "21000", "-m", "coffee"], "/invoice", "lnbcrt"),
+        (vec!["decode", &invoice], "/payment_hash", "1,000 sat"),
+        (vec!["history"], "/entries/0/id", "50,000"),
+        (vec!["show", id], "/preimage", paid["preimage"].as_str().expect("a preimage")),
+    ] {
+        let value = alice.json(&words);
+        assert!(value.pointer(field).is_some(), "{words:?} has no {field}: {value}");
+        let seen = on_a_terminal(&alice, &words);
+        let text = plain(&seen.stdout);
+        assert_eq!(seen.code, 0, "{words:?}: {seen:?}");
+        assert!(text.contains(shown), "{words:?} does not show {shown:?}:\n{text}");
+        assert!(!text.trim_start().starts_with(['{', '[']), "{words:?} shows JSON to a person:\n{text}");
+        // The same command, asked for JSON on a terminal, is JSON.
+        let forced = on_a_terminal(&alice, &[&words[..], &["--json"]].concat());
+        serde_json::from_str::<serde_json::Value>(&plain(&forced.stdout))
+            .unwrap_or_else(|error| panic!("{words:?} --json: {error}: {forced:?}"));
+    }
+}
+
+#[test]
+fn a_person_sees_a_qr_code_of_what_is_to_be_scanned() {
+    let world = World::new();
+    let alice = Daemon::new(&world, "alice").started();
+    for words in [vec!["address"], vec!["receive", "1000"]] {
+        let seen = on_a_terminal(&alice, &words);
+        let blocks = seen.stdout.chars().filter(|letter| "█▀▄".contains(*letter)).count();
+        assert!(blocks > 100, "{words:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_payment_on_a_terminal_says_what_was_paid() {
+    let world = World::new();
+    let (alice, bob) = two_nodes_with_a_channel(&world);
+    let seen = on_a_terminal(&alice, &["pay", &bob.invoice("50000")]);
+    let text = plain(&seen.stdout);
+    assert_eq!(seen.code, 0, "{text}");
+    assert!(text.contains("50,000 sat"), "{text}");
+}
+
+#[test]
+fn exit_codes_tell_programs_what_happened() {
+    let world = World::new();
+    let mut alice = Daemon::new(&world, "alice");
+    assert_eq!(alice.run(&["status"]).code, 3, "no daemon");
+    assert_eq!(alice.run(&["frobnicate"]).code, 2, "no such command");
+    assert_eq!(alice.run(&["pay"]).code, 2, "an argument is missing");
+    alice.start();
+    alice.ready();
+    assert_eq!(alice.run(&["status"]).code, 0, "done");
+    assert_eq!(alice.run(&["pay", "garbage"]).code, 2, "garbage");
+    assert_eq!(alice.run(&["show", "ffffffffffffffff"]).code, 1, "nothing with that id");
+    assert_eq!(alice.run(&["send", &world.bitcoind.new_address(), "1000"]).code, 5, "not enough funds");
+    let refused = alice.run(&["close", &"00".repeat(32)]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+}
+
+#[test]
+fn errors_go_to_stderr_with_what_to_do_next() {
+    let world = World::new();
+    let alice = Daemon::new(&world, "alice");
+    let away = alice.run(&["balance"]);
+    assert_eq!(away.code, 3);
+    assert!(away.stdout.is_empty(), "{away:?}");
+    assert!(away.stderr.contains("lightnode run"), "{away:?}");
+}
+
+#[test]
+fn init_makes_a_seed_once_and_restore_reads_its_words_back() {
+    let world = World::new();
+    let alice = Daemon::new(&world, "alice");
+    let made = alice.run(&["init", "--yes"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let words = made.json()["words"].as_str().expect("the words, shown once").to_string();
+    assert_eq!(words.split_whitespace().count(), 24);
+    let again = alice.run(&["init", "--yes"]);
+    assert_eq!(again.code, 6, "a second init must not touch the seed: {again:?}");
+
+    let bob = Daemon::new(&world, "bob");
+    let restored = with_input(&bob, &["init", "--restore", "--yes"], &words);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let (alice, bob) = (alice.started(), bob.started());
+    assert_eq!(alice.node_id(), bob.node_id());
+
+    let carol = Daemon::new(&world, "carol");
+    let mut wrong: Vec<&str> = words.split(' ').collect();
+    wrong[3] = "lightnode";
+    let refused = with_input(&carol, &["init", "--restore", "--yes"], &wrong.join(" "));
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("lightnode") || refused.stderr.contains("4"), "{refused:?}");
+}
+
+fn with_input(node: &Daemon, words: &[&str], input: &str) -> Ran {
+    use std::io::Write;
+    let mut command = node.command(words);
+    command.stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the binary under test starts");
+    writeln!(child.stdin.take().expect("a pipe"), "{input}").expect("the command reads");
+    child.wait_with_output().expect("the command ends").into()
+}
+
+#[test]
+fn the_first_run_makes_a_seed_by_itself_and_says_where_it_lies() {
+    let world = World::new();
+    let alice = Daemon::new(&world, "alice").started();
+    assert!(alice.folder().join("seed").is_file());
+    assert!(alice.log().contains("seed"), "{}", alice.log());
+    assert!(!alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20]));
+}
+
+#[test]
+fn stop_and_sigterm_end_the_daemon_in_good_order() {
+    let world = World::new();
+    let mut alice = Daemon::new(&world, "alice").started();
+    alice.stop();
+    assert!(!alice.socket().exists(), "the socket is left behind");
+    alice.start();
+    alice.ready();
+    let mut process = alice.take_process();
+    process.terminate();
+    assert!(process.wait(std::time::Duration::from_secs(20)).success());
+}
+
+#[test]
+fn completions_are_printed_for_the_common_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(LIGHTNODE).args(["completions", shell]).output().expect("the binary under test starts");
+        let ran = Ran::from(output);
+        assert!(ran.code == 0 && ran.stdout.contains("lightnode"), "{shell}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_command_before_the_node_is_ready_says_what_it_waits_for() {
+    let world = World::new();
+    let nowhere = format!("tcp://127.0.0.1:{}", crate::support::ports::free_port());
+    let mut alice = Daemon::with_servers(&world, "alice", &[nowhere]);
+    alice.start();
+    alice.answering();
+    let refused = eventually("an answer", || alice.run(&["open", &format!("02{}@127.0.0.1:9", "11".repeat(32)), "100000"]), |ran| ran.code != 0);
+    assert!([2, 3].contains(&refused.code), "{refused:?}");
+    let status = alice.json(&["status"]);
+    assert_ne!(status["state"], json!("ready"));
+}
+
+#[test]
+fn amounts_are_understood_in_the_usual_units() {
+    let world = World::new();
+    let alice = Daemon::new(&world, "alice").started();
+    for (text, msat) in [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)] {
+        assert_eq!(alice.json(&["receive", text])["amount_msat"], msat, "{text}");
+    }
+    for text in ["0", "-1", "1.5", "21000001btc", "0.000000000001btc", "many", "all"] {
+        assert_eq!(alice.run(&["receive", text]).code, 2, "{text}");
+    }
+}

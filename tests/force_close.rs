@@ -1,0 +1,60 @@
+//! Channels closed by force, from either side: the money comes back to the wallet, and is never out of view.
+
+use crate::support::daemon::Daemon;
+use crate::support::scenes::{CHANNEL, DEPOSIT, mine_until, pay, two_nodes_with_a_channel};
+use crate::support::world::World;
+
+/// Longer than any delay that two of our own nodes agree on.
+const MOST_BLOCKS: usize = 1100;
+
+#[test]
+fn the_one_who_closes_by_force_gets_its_share_after_the_delay() {
+    let world = World::new();
+    let (alice, bob) = two_nodes_with_a_channel(&world);
+    pay(&alice, &bob, 100_000);
+    close_by_force(&world, &alice, &bob);
+}
+
+#[test]
+fn the_one_who_did_not_fund_can_close_by_force_too() {
+    let world = World::new();
+    let (alice, bob) = two_nodes_with_a_channel(&world);
+    bob.funded(&world, 100_000);
+    pay(&alice, &bob, 100_000);
+    close_by_force(&world, &bob, &alice);
+}
+
+#[test]
+fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
+    let world = World::new();
+    let (alice, mut bob) = two_nodes_with_a_channel(&world);
+    pay(&alice, &bob, 100_000);
+    bob.kill();
+    let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    alice.json(&["close", &id, "--force"]);
+    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    world.bitcoind.mine(6);
+    bob.start();
+    bob.ready();
+    mine_until(&world, 20, &[&bob], || bob.balance("onchain_confirmed_sat") > 90_000);
+    bob.without_channels();
+}
+
+fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
+    let before = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
+    let id = closer.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    closer.json(&["close", &id, "--force"]);
+    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    world.bitcoind.mine(1);
+    closer.at_height(world.bitcoind.height());
+    let closing = closer.json(&["balance"])["closing"].clone();
+    assert!(!closing.as_array().expect("a list").is_empty(), "the money went out of view: {closing}");
+
+    // Both are paid; together they have all but the fees.
+    let there = || {
+        let (mine, theirs) = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
+        mine + theirs > before.0 + before.1 + CHANNEL - 30_000
+    };
+    mine_until(world, MOST_BLOCKS, &[closer, other], there);
+    assert!(closer.balance("onchain_confirmed_sat") + other.balance("onchain_confirmed_sat") < DEPOSIT + 200_000);
+}

@@ -1,0 +1,19 @@
+//! The real parts that tests run on: bitcoind, ElectrumX, and a proxy that can misbehave.
+//!
+//! Begin with [`world::World`]. Wait with [`eventually`](eventually::eventually), never with a sleep.
+
+// A helper may wait for the test that will need it.
+#![allow(dead_code)]
+
+pub(crate) mod bitcoind;
+pub(crate) mod electrumx;
+pub(crate) mod eventually;
+pub(crate) mod identity;
+pub(crate) mod ports;
+pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod template;
+pub(crate) mod tools;
+pub(crate) mod transcript;
+pub(crate) mod world;

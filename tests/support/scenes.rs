@@ -1,0 +1,58 @@
+//! Situations that many tests begin with.
+
+use super::daemon::Daemon;
+use super::eventually::eventually;
+use super::world::World;
+
+/// What the one who opens gets as a deposit, in sat.
+pub(crate) const DEPOSIT: u64 = 1_000_000;
+/// The channel's size, in sat.
+pub(crate) const CHANNEL: u64 = 500_000;
+
+/// Two nodes; alice has opened a channel of [`CHANNEL`] sat to bob, out of a deposit of [`DEPOSIT`] sat.
+pub(crate) fn two_nodes_with_a_channel(world: &World) -> (Daemon, Daemon) {
+    let (alice, bob) = (Daemon::new(world, "alice").started(), Daemon::new(world, "bob").started());
+    alice.funded(world, DEPOSIT);
+    open(world, &alice, &bob, &[]);
+    (alice, bob)
+}
+
+/// Opens a channel of [`CHANNEL`] sat and mines until both can use it; returns its id.
+pub(crate) fn open(world: &World, from: &Daemon, to: &Daemon, more: &[&str]) -> String {
+    let (had_from, had_to) = (from.channels("usable").len(), to.channels("usable").len());
+    let (peer, amount) = (to.peer(), CHANNEL.to_string());
+    let opened = from.json(&[&["open", peer.as_str(), amount.as_str()], more].concat());
+    in_mempool(world, opened["funding_txid"].as_str().expect("a txid"));
+    world.bitcoind.mine(6);
+    from.usable(had_from + 1);
+    to.usable(had_to + 1);
+    opened["channel_id"].as_str().expect("a channel id").to_string()
+}
+
+/// Waits until bitcoind has this transaction in its mempool.
+pub(crate) fn in_mempool(world: &World, txid: &str) {
+    let wanted = txid.parse().expect("a txid");
+    eventually("the transaction in bitcoind's mempool", || world.bitcoind.mempool(), |all| all.contains(&wanted));
+}
+
+/// `from` pays `to` this many sat; both books agree.
+pub(crate) fn pay(from: &Daemon, to: &Daemon, sat: u64) -> serde_json::Value {
+    let paid = from.json(&["pay", &to.invoice(&sat.to_string())]);
+    assert_eq!(paid["status"], "succeeded", "{paid}");
+    to.entry(paid["id"].as_str().expect("an id"), "succeeded");
+    paid
+}
+
+/// Mines blocks one by one until `there` holds, at most `most`: what waits for a height is found at that height.
+pub(crate) fn mine_until(world: &World, most: usize, nodes: &[&Daemon], mut there: impl FnMut() -> bool) {
+    for _ in 0..most {
+        if there() {
+            return;
+        }
+        world.bitcoind.mine(1);
+        for node in nodes {
+            node.at_height(world.bitcoind.height());
+        }
+    }
+    assert!(there(), "not there after {most} blocks");
+}

@@ -1,0 +1,124 @@
+//! A tiny world for one test: a chain, an Electrum server and, on request, somebody in between.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bitcoin::Txid;
+use tempfile::TempDir;
+
+use super::bitcoind::Bitcoind;
+use super::electrumx::ElectrumX;
+use super::eventually::eventually_ok;
+use super::probe::Probe;
+use super::proxy::Proxy;
+use super::template;
+
+/// A running bitcoind (120 blocks and one of now, a rich wallet) and an ElectrumX that has seen it all.
+///
+/// Everything in it ends with this value, also when the test panics or is killed. With `LIGHTNODE_TEST_KEEP` set, the
+/// folder of a failed test stays.
+pub(crate) struct World {
+    pub(crate) electrumx: ElectrumX,
+    pub(crate) bitcoind: Bitcoind,
+    folder: TempDir,
+}
+
+impl World {
+    /// Builds one; takes about a second.
+    pub(crate) fn new() -> Self {
+        let mut troubles = Vec::new();
+        while troubles.len() < 5 {
+            match Self::try_new() {
+                Ok(world) => return world,
+                // Most likely a port that was free a moment ago.
+                Err(why) => troubles.push(why),
+            }
+        }
+        panic!("no world after {} attempts:\n{}", troubles.len(), troubles.join("\n"))
+    }
+
+    fn try_new() -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix("lightnode-").tempdir().map_err(|error| error.to_string())?;
+        template::unpack(folder.path());
+        // Both start at once: until Python has read ElectrumX, bitcoind answers.
+        let mut bitcoind = Bitcoind::spawn(&folder.path().join("bitcoind"));
+        let mut electrumx = ElectrumX::spawn(&folder.path().join("electrumx"), &bitcoind.rpc_url());
+        bitcoind.wait_ready()?;
+        // A tip of now, and one that tells this world from all others.
+        bitcoind.mine_unique();
+        electrumx.wait_ready()?;
+        let world = Self { electrumx, bitcoind, folder };
+        world.sync();
+        Ok(world)
+    }
+
+    /// The test's own folder. It goes when the world goes.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A new proxy in front of ElectrumX. Several of them look like several servers to a node.
+    pub(crate) fn proxy(&self) -> Proxy {
+        Proxy::start(self.electrumx.tcp())
+    }
+
+    /// A second, independent ElectrumX on the same chain.
+    pub(crate) fn another_electrumx(&self) -> ElectrumX {
+        let folder = tempfile::Builder::new().prefix("electrumx-").tempdir_in(self.folder()).expect("own folder").keep();
+        ElectrumX::run(&folder, &self.bitcoind.rpc_url())
+    }
+
+    /// Mines `count` blocks with all that waits, and returns when ElectrumX has them.
+    pub(crate) fn mine(&self, count: u32) {
+        self.bitcoind.mine(count);
+        self.sync();
+    }
+
+    /// Pays `sat` to `address`, and returns when ElectrumX has the transaction in its mempool.
+    pub(crate) fn pay(&self, address: &str, sat: u64) -> Txid {
+        let txid = self.bitcoind.pay(address, sat);
+        let script = self.bitcoind.raw_tx(txid).output.into_iter().map(|output| output.script_pubkey).next();
+        let script = script.expect("a payment has outputs");
+        let mut probe = self.probe();
+        eventually_ok("ElectrumX sees the payment", || {
+            let found = probe.history(&script).iter().any(|item| item["tx_hash"] == txid.to_string());
+            found.then_some(()).ok_or("not in its history of the script")
+        });
+        txid
+    }
+
+    /// Replaces the newest `depth` blocks by `length` others with the same transactions, and returns when ElectrumX
+    /// follows. It can only follow a chain that grew.
+    pub(crate) fn reorg(&self, depth: u32, length: u32) {
+        assert!(length > depth, "ElectrumX does not notice a reorganisation that is not longer");
+        self.bitcoind.reorg(depth, length);
+        self.sync();
+    }
+
+    /// Returns when ElectrumX announces bitcoind's best block.
+    pub(crate) fn sync(&self) {
+        let mut probe = self.probe();
+        eventually_ok("ElectrumX announces the best block", || {
+            let (tip, best) = (probe.tip(), self.bitcoind.best_hash());
+            (tip == best).then_some(()).ok_or_else(|| format!("ElectrumX: {tip}, bitcoind: {best}"))
+        });
+    }
+
+    /// A plain client of ElectrumX.
+    pub(crate) fn probe(&self) -> Probe {
+        Probe::connect(self.electrumx.tcp())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("LIGHTNODE_TEST_KEEP").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("kept: {}", self.folder.path().display());
+        }
+    }
+}
+
+/// How long a world may take to notice something, for tests that assert that nothing happens meanwhile: several of
+/// ElectrumX's polling intervals.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(500);
