@@ -59,6 +59,11 @@ impl World {
         self.folder.path()
     }
 
+    /// ElectrumX, as a configuration names it.
+    pub(crate) fn server(&self) -> String {
+        format!("tcp://{}", self.electrumx.tcp())
+    }
+
     /// A new proxy in front of ElectrumX. Several of them look like several servers to a node.
     pub(crate) fn proxy(&self) -> Proxy {
         Proxy::start(self.electrumx.tcp())

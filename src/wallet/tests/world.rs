@@ -4,8 +4,8 @@ use bitcoin::bip32::Xpriv;
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::{
-    Amount, BlockHash, CompactTarget, FeeRate, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode,
-    TxOut, Txid, Witness, absolute, transaction,
+    Amount, BlockHash, CompactTarget, FeeRate, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
+    TxMerkleNode, TxOut, Txid, Witness, absolute, transaction,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -149,7 +149,10 @@ impl World {
 
     /// A server no longer shows it.
     pub(super) fn lose(&self, txid: Txid) {
-        self.deliver(Plan { mempool: MempoolChange { seen: Vec::new(), gone: vec![txid] }, ..Plan::default() });
+        self.deliver(Plan {
+            mempool: MempoolChange { seen: Vec::new(), gone: vec![txid] },
+            ..Plan::default()
+        });
     }
 
     pub(super) fn only_coin(&self) -> OutPoint {
