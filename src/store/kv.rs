@@ -153,11 +153,7 @@ impl KvStore {
     }
 
     fn remove_lazily(&self, key: Key) -> Result<(), StoreError> {
-        if self.store.0.writer.write_lazily(REMOVE, move |tx| delete(tx, &key)) {
-            Ok(())
-        } else {
-            Err(StoreError::Closed { what: REMOVE })
-        }
+        self.store.write_later(REMOVE, move |tx| delete(tx, &key))
     }
 }
 
