@@ -45,7 +45,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn new(primary: &str, secondary: &str, key: &str) -> Self {
+    pub(super) fn new(primary: &str, secondary: &str, key: &str) -> Self {
         Self { primary: primary.to_owned(), secondary: secondary.to_owned(), key: key.to_owned() }
     }
 

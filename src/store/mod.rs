@@ -27,6 +27,8 @@ mod reader;
 mod schema;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;
