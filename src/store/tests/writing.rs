@@ -216,3 +216,24 @@ fn a_full_disk_fails_the_write_says_so_and_spares_what_was_there() {
     put(&store, "b").unwrap();
     assert_eq!(keys(&store), ["a", "b"]);
 }
+
+#[test]
+fn a_log_cut_off_anywhere_gives_back_every_write_that_ended_before_the_cut() {
+    let (dir, store) = fresh();
+    let wal = dir.path().join("lightnode.db-wal");
+    let length = || std::fs::metadata(&wal).unwrap().len();
+    let mut ends = Vec::new();
+    for key in ["a", "b", "c", "d"] {
+        put(&store, key).unwrap();
+        ends.push(length());
+    }
+    let begin = ends[0] - 5000;
+    for cut in (begin..=length()).step_by(1013).chain(ends.iter().flat_map(|end| [end - 1, *end])) {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(dir.path().join("lightnode.db"), copy.path().join("lightnode.db")).unwrap();
+        let bytes = std::fs::read(&wal).unwrap();
+        std::fs::write(copy.path().join("lightnode.db-wal"), &bytes[..cut as usize]).unwrap();
+        let expected = ends.iter().filter(|end| **end <= cut).count();
+        assert_eq!(keys(&open(copy.path())), &["a", "b", "c", "d"][..expected], "cut at {cut} of {ends:?}");
+    }
+}
