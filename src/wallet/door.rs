@@ -5,7 +5,7 @@
 //! - What spends a coin of ours is believed only with our own signatures (`SIGHASH_ALL`), which no server can make;
 //!   otherwise it could make our coins look spent, or plant "change" of a transaction that we never made.
 //! - What we signed stays, whatever the mempool says: its inputs are free again only when another transaction that
-//!   spends them is proven. Nothing that merely conflicts with it is let in.
+//!   spends them is proven. Nothing that merely conflicts with it is let in, not even an older version of it.
 //! - What pays us is shown as pending and never spent ([`super::coins`]).
 //! - It must pay a script that was handed out: else it could drive the gap of unused scripts before it.
 //! - No values that overflow a sum, no coinbase, no flood.
@@ -115,12 +115,12 @@ fn doubt(state: &State, unconfirmed: &[Arc<Transaction>], tx: &Transaction) -> R
     if total.is_none_or(|total| total > Amount::MAX_MONEY) {
         return Err(Doubt::Value);
     }
-    if state.spends_ours(tx) {
-        return if signed_by_us(&state.bdk, tx) { Ok(()) } else { Err(Doubt::Unsigned) };
-    }
     let ours = |other: &&Arc<Transaction>| state.own.contains(&other.compute_txid());
     if unconfirmed.iter().filter(ours).any(|own| conflict(own, tx)) {
         return Err(Doubt::Conflict);
+    }
+    if state.spends_ours(tx) {
+        return if signed_by_us(&state.bdk, tx) { Ok(()) } else { Err(Doubt::Unsigned) };
     }
     if !pays_revealed_only(&state.bdk, tx) {
         return Err(Doubt::Unrevealed);

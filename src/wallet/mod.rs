@@ -231,7 +231,7 @@ impl Wallet {
     /// Makes everything that changed durable in one write, tells the book, then has new scripts watched.
     fn settle(&self, state: &mut State, rows: Vec<Row>, outgoing: Option<Outgoing>) -> Result<(), WalletError> {
         let now = state.look();
-        let news = book::news(state, &now);
+        let news = book::news(state, &now, &rows);
         let changes = state.bdk.staged().cloned().unwrap_or_default();
         if state.bdk.staged().is_some() || !rows.is_empty() || !news.is_empty() || outgoing.is_some() {
             let kept = rows.clone();
@@ -273,6 +273,11 @@ impl Listener for Wallet {
 
 impl Wallet {
     fn apply(&self, state: &mut State, plan: &Plan, headers: &HeaderTree) -> Result<(), WalletError> {
+        let block = plan.block.as_ref().is_some_and(|block| block.txs.iter().any(|tx| tx.owners.wallet));
+        let mempool = !plan.mempool.seen.is_empty() || !plan.mempool.gone.is_empty();
+        if plan.fork.is_none() && plan.tip.is_none() && !block && !mempool {
+            return Ok(());
+        }
         follow::follow(state, &self.0.store, plan, headers)?;
         door::recognise(state);
         door::gone(state, &plan.mempool.gone);

@@ -66,7 +66,7 @@ fn what_we_sent_stays_spent_although_a_server_hides_it() {
 
 #[test]
 fn a_spend_of_our_coin_without_our_signature_is_not_believed() {
-    let mut world = World::with_coins(&[50_000]);
+    let world = World::with_coins(&[50_000]);
     let coin = world.only_coin();
     let change = world.wallet.change_script().unwrap();
     let forged = transaction(vec![coin], vec![(change, 49_000)]);
@@ -146,7 +146,7 @@ fn nothing_that_conflicts_with_our_transaction_is_let_in() {
 
 #[test]
 fn absurd_claims_do_no_harm() {
-    let mut world = World::with_coins(&[50_000]);
+    let world = World::with_coins(&[50_000]);
     let before = world.balance();
     let script = world.address();
     let sum = transaction(vec![foreign_outpoint(77)], vec![(script.clone(), u64::MAX), (script.clone(), u64::MAX)]);
