@@ -44,6 +44,7 @@ use self::state::State;
 use crate::chain::io::{BlockRef, Owners, Plan, Watch};
 use crate::chain::tree::HeaderTree;
 use crate::engine::{DeliveryError, Listener, WatchInbox};
+use crate::ledger::Ledger;
 use crate::store::Store;
 
 /// Addresses handed out after the last one that a block paid to, at most: five fewer than a recovery from the seed
@@ -56,6 +57,7 @@ pub struct Wallet(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    ledger: Ledger,
     inbox: WatchInbox,
     state: Mutex<State>,
 }
@@ -89,9 +91,17 @@ pub struct ScriptInfo {
 impl Wallet {
     /// Opens the wallet of this master key (BIP 84, account 0), making it when the store has none, and asks for its
     /// scripts to be watched. Needs no server.
-    pub fn open(store: Store, master: &Xpriv, network: Network, inbox: WatchInbox) -> Result<Self, WalletError> {
+    ///
+    /// `ledger` is the book of the same store.
+    pub fn open(
+        store: Store,
+        ledger: Ledger,
+        master: &Xpriv,
+        network: Network,
+        inbox: WatchInbox,
+    ) -> Result<Self, WalletError> {
         let state = State::load(&store, master, network)?;
-        let wallet = Self(Arc::new(Inner { store, inbox, state: Mutex::new(state) }));
+        let wallet = Self(Arc::new(Inner { store, ledger, inbox, state: Mutex::new(state) }));
         wallet.settle(&mut wallet.state(), Vec::new(), None)?;
         Ok(wallet)
     }
@@ -124,10 +134,12 @@ impl Wallet {
     /// pay them, the oldest of them.
     pub fn new_address(&self) -> Result<NewAddress, WalletError> {
         let mut state = self.state();
-        let (first, next) = (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
+        let (first, next) =
+            (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
         if next >= first + WAITING_AT_MOST {
             // One that a claim says is used already comes last.
-            let unused = state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
+            let unused =
+                state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
             let index = unused.map_or(first, |unused| unused.index);
             let address = state.bdk.peek_address(KeychainKind::External, index).address;
             return Ok(NewAddress { address, index, reused: true });
@@ -169,7 +181,10 @@ impl Wallet {
     }
 
     /// Checks that an address is one of this wallet's network.
-    pub fn check_address(&self, address: &Address<bitcoin::address::NetworkUnchecked>) -> Result<Address, WalletError> {
+    pub fn check_address(
+        &self,
+        address: &Address<bitcoin::address::NetworkUnchecked>,
+    ) -> Result<Address, WalletError> {
         let network = self.state().bdk.network();
         address.clone().require_network(network).map_err(|_| WalletError::OtherNetwork {
             address: address.clone().assume_checked().to_string(),
@@ -188,7 +203,8 @@ impl Wallet {
         }
         self.insert_own(&mut state, &draft.tx);
         let outgoing = Outgoing { tx: draft.tx.clone(), now };
-        self.settle(&mut state, Vec::new(), Some(outgoing)).inspect_err(|_| door::evict(&mut state, draft.txid))?;
+        self.settle(&mut state, Vec::new(), Some(outgoing))
+            .inspect_err(|_| door::evict(&mut state, draft.txid))?;
         Ok(draft.txid)
     }
 
@@ -229,13 +245,18 @@ impl Wallet {
     }
 
     /// Makes everything that changed durable in one write, tells the book, then has new scripts watched.
-    fn settle(&self, state: &mut State, rows: Vec<Row>, outgoing: Option<Outgoing>) -> Result<(), WalletError> {
+    fn settle(
+        &self,
+        state: &mut State,
+        rows: Vec<Row>,
+        outgoing: Option<Outgoing>,
+    ) -> Result<(), WalletError> {
         let now = state.look();
         let news = book::news(state, &now, &rows);
         let changes = state.bdk.staged().cloned().unwrap_or_default();
         if state.bdk.staged().is_some() || !rows.is_empty() || !news.is_empty() || outgoing.is_some() {
             let kept = rows.clone();
-            self.0.store.write("store the wallet's changes", move |db| {
+            self.0.ledger.with_chain_news("store the wallet's changes", news, move |db| {
                 disk::put(db, &changes, &kept)?;
                 match outgoing {
                     Some(Outgoing { tx, now }) => Store::outbox_put(db, &[tx], "withdrawal", now),
@@ -267,7 +288,8 @@ struct Outgoing {
 impl Listener for Wallet {
     fn deliver(&self, plan: &Plan, headers: &HeaderTree) -> Result<(), DeliveryError> {
         let mut state = self.state();
-        self.apply(&mut state, plan, headers).map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+        self.apply(&mut state, plan, headers)
+            .map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
     }
 }
 

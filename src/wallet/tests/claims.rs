@@ -33,7 +33,9 @@ fn an_unconfirmed_coin_of_somebody_else_is_not_spent() {
     let tx = world.payment(50_000);
     world.see(&tx);
     let error = world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).unwrap_err();
-    let WalletError::NotEnough { available_sat: 0, pending_sat: 50_000, .. } = error else { panic!("{error}") };
+    let WalletError::NotEnough { available_sat: 0, pending_sat: 50_000, .. } = error else {
+        panic!("{error}")
+    };
     let coin = OutPoint { txid: tx.compute_txid(), vout: 0 };
     let by_name = Spend { coins: vec![coin], ..to_stranger(SendAmount::All) };
     let error = world.wallet.draft(&by_name).unwrap_err();
@@ -149,8 +151,10 @@ fn absurd_claims_do_no_harm() {
     let world = World::with_coins(&[50_000]);
     let before = world.balance();
     let script = world.address();
-    let sum = transaction(vec![foreign_outpoint(77)], vec![(script.clone(), u64::MAX), (script.clone(), u64::MAX)]);
-    let much = transaction(vec![foreign_outpoint(78)], vec![(script.clone(), Amount::MAX_MONEY.to_sat() + 1)]);
+    let sum =
+        transaction(vec![foreign_outpoint(77)], vec![(script.clone(), u64::MAX), (script.clone(), u64::MAX)]);
+    let much =
+        transaction(vec![foreign_outpoint(78)], vec![(script.clone(), Amount::MAX_MONEY.to_sat() + 1)]);
     let coinbase = transaction(vec![OutPoint::null()], vec![(script.clone(), 5_000)]);
     let nothing = transaction(vec![foreign_outpoint(79)], vec![(stranger(), 5_000)]);
     let empty = transaction(vec![], vec![]);

@@ -1,7 +1,7 @@
 use bitcoin::{Amount, Psbt, ScriptBuf, TxOut};
 
 use super::world::*;
-use crate::wallet::{CoinTrouble, Purpose, SendAmount, WalletError};
+use crate::wallet::{CoinTrouble, Purpose, SendAmount, Spend, WalletError};
 
 #[test]
 fn the_coins_of_a_funding_are_locked_until_it_is_in_a_block() {
@@ -51,7 +51,9 @@ fn two_fundings_do_not_share_coins_or_change() {
     for input in &first.tx.input {
         assert!(second.tx.input.iter().all(|other| other.previous_output != input.previous_output));
     }
-    let change = |tx: &bitcoin::Transaction| tx.output.iter().map(|out| out.script_pubkey.clone()).find(|s| *s != stranger());
+    let change = |tx: &bitcoin::Transaction| {
+        tx.output.iter().map(|out| out.script_pubkey.clone()).find(|s| *s != stranger())
+    };
     assert_ne!(change(&first.tx), change(&second.tx));
     let error = world.wallet.fund(&to_stranger(SendAmount::Sat(60_000))).unwrap_err();
     assert!(matches!(error, WalletError::NotEnough { locked_sat: 200_000, available_sat: 0, .. }), "{error}");
@@ -75,7 +77,8 @@ fn the_change_script_is_the_same_until_it_is_used_and_watched_at_once() {
 /// An anchor bump as LDK makes it: a foreign input, and a coin of ours.
 fn bump(world: &World, said_sat: u64) -> Psbt {
     let coin = &world.wallet.confirmed_coins()[0];
-    let mut tx = transaction(vec![foreign_outpoint(999), coin.outpoint], vec![(ScriptBuf::new_op_return([0; 4]), 0)]);
+    let mut tx =
+        transaction(vec![foreign_outpoint(999), coin.outpoint], vec![(ScriptBuf::new_op_return([0; 4]), 0)]);
     tx.input.iter_mut().for_each(|input| input.witness.clear());
     let mut psbt = Psbt::from_unsigned_tx(tx).unwrap();
     psbt.inputs[0].witness_utxo = Some(TxOut { value: Amount::from_sat(330), script_pubkey: stranger() });
@@ -115,4 +118,16 @@ fn the_purpose_of_a_transaction_survives_a_restart() {
     world.wallet.note_purpose(txid, Purpose::Sweep).unwrap();
     let world = world.restart();
     assert_eq!(world.wallet.0.state.lock().unwrap().rows.purposes[&txid], Purpose::Sweep);
+}
+
+#[test]
+fn a_channel_can_take_all_there_is_but_the_reserve() {
+    let world = World::with_coins(&[50_000, 60_000, 700]);
+    let all = Spend { keep_back_sat: 25_000, ..to_stranger(SendAmount::All) };
+    let most = world.wallet.draft(&all).unwrap().amount_sat;
+    let draft = world.wallet.fund(&Spend { amount: SendAmount::Sat(most), ..all.clone() }).unwrap();
+    assert_eq!(draft.amount_sat, most);
+    let more = Spend { amount: SendAmount::Sat(most + 500), ..all };
+    world.wallet.release(draft.txid).unwrap();
+    assert!(world.wallet.fund(&more).is_err());
 }
