@@ -175,6 +175,11 @@ impl Wallet {
         BlockRef { height: tip.height(), hash: tip.hash() }
     }
 
+    /// A transaction that the wallet has, whether it counts or not.
+    pub fn transaction(&self, txid: Txid) -> Option<Arc<Transaction>> {
+        self.state().bdk.tx_graph().get_tx(txid)
+    }
+
     /// Builds and signs, and tells nobody: for a dry run, or to be given to [`Self::commit`].
     pub fn draft(&self, spend: &Spend) -> Result<Draft, WalletError> {
         spend::draft(&mut self.state(), spend)

@@ -128,6 +128,11 @@ impl State {
         self.stamp
     }
 
+    #[cfg(test)]
+    pub(super) fn shift_stamp(&mut self, seconds: u64) {
+        self.stamp = self.stamp() + seconds;
+    }
+
     /// Where our transactions stand now.
     pub(super) fn look(&self) -> View {
         self.bdk
@@ -198,13 +203,13 @@ impl State {
     }
 
     /// Transactions that count and are in no block.
-    pub(super) fn unconfirmed(&self) -> Vec<Arc<Transaction>> {
+    pub(super) fn unconfirmed(&self) -> BTreeMap<Txid, Arc<Transaction>> {
         let chain = self.bdk.local_chain();
         self.bdk
             .tx_graph()
             .list_canonical_txs(chain, chain.tip().block_id(), CanonicalizationParams::default())
             .filter(|tx| tx.chain_position.is_unconfirmed())
-            .map(|tx| tx.tx_node.tx.clone())
+            .map(|tx| (tx.tx_node.txid, tx.tx_node.tx.clone()))
             .collect()
     }
 
