@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod coins;
+pub mod confirm;
 pub mod fees;
 pub mod filter;
 pub mod logger;

@@ -56,7 +56,11 @@ impl Persister {
         &self.inner
     }
 
-    fn insist(&self, what: &str, write: impl Fn() -> ChannelMonitorUpdateStatus) -> ChannelMonitorUpdateStatus {
+    fn insist(
+        &self,
+        what: &str,
+        write: impl Fn() -> ChannelMonitorUpdateStatus,
+    ) -> ChannelMonitorUpdateStatus {
         match insist(&PAUSES, sleep, what, write) {
             Some(status) => status,
             None => (self.halt)(what),
@@ -113,14 +117,19 @@ mod tests {
     #[test]
     fn a_write_that_fails_twice_is_tried_again_and_then_done() {
         let (writes, pauses) = (Cell::new(0), Cell::new(0));
-        let outcome = insist(&PAUSES, |_| pauses.set(pauses.get() + 1), "x", || {
-            writes.set(writes.get() + 1);
-            if writes.get() < 3 {
-                ChannelMonitorUpdateStatus::UnrecoverableError
-            } else {
-                ChannelMonitorUpdateStatus::Completed
-            }
-        });
+        let outcome = insist(
+            &PAUSES,
+            |_| pauses.set(pauses.get() + 1),
+            "x",
+            || {
+                writes.set(writes.get() + 1);
+                if writes.get() < 3 {
+                    ChannelMonitorUpdateStatus::UnrecoverableError
+                } else {
+                    ChannelMonitorUpdateStatus::Completed
+                }
+            },
+        );
         assert!(matches!(outcome, Some(ChannelMonitorUpdateStatus::Completed)));
         assert_eq!((writes.get(), pauses.get()), (3, 2));
     }
@@ -128,10 +137,15 @@ mod tests {
     #[test]
     fn a_write_that_always_fails_is_given_up_after_the_last_pause() {
         let writes = Cell::new(0);
-        let outcome = insist(&PAUSES, |_| (), "x", || {
-            writes.set(writes.get() + 1);
-            ChannelMonitorUpdateStatus::UnrecoverableError
-        });
+        let outcome = insist(
+            &PAUSES,
+            |_| (),
+            "x",
+            || {
+                writes.set(writes.get() + 1);
+                ChannelMonitorUpdateStatus::UnrecoverableError
+            },
+        );
         assert!(outcome.is_none());
         assert_eq!(writes.get(), PAUSES.len() + 1);
     }

@@ -60,8 +60,11 @@ pub type Router = lightning::routing::router::DefaultRouter<
 >;
 
 /// Finds paths for onion messages.
-pub type MessageRouter =
-    lightning::onion_message::messenger::DefaultMessageRouter<Arc<NetworkGraph>, Arc<Logger>, Arc<KeysManager>>;
+pub type MessageRouter = lightning::onion_message::messenger::DefaultMessageRouter<
+    Arc<NetworkGraph>,
+    Arc<Logger>,
+    Arc<KeysManager>,
+>;
 
 /// The channels.
 pub type ChannelManager = lightning::ln::channelmanager::ChannelManager<
