@@ -4,9 +4,13 @@ pub mod broadcast;
 pub mod coins;
 pub mod confirm;
 pub mod fees;
+pub mod fetch;
 pub mod filter;
+pub mod gossip;
 pub mod logger;
 pub mod persist;
+pub mod presence;
+pub mod settings;
 pub mod types;
 
 use std::sync::{Arc, RwLock};

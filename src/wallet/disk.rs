@@ -103,8 +103,8 @@ fn rows(db: &Connection) -> rusqlite::Result<Rows> {
     let mut rows = Rows::default();
     let mut fundings = db.prepare("SELECT tx FROM wallet_funding")?;
     for raw in fundings.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
-        let tx: Transaction =
-            deserialize(&raw?).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(e)))?;
+        let tx: Transaction = deserialize(&raw?)
+            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(e)))?;
         rows.fundings.insert(tx.compute_txid(), Arc::new(tx));
     }
     let mut purposes = db.prepare("SELECT txid, purpose FROM wallet_purpose")?;

@@ -56,7 +56,9 @@ pub(super) fn seen(state: &mut State, txs: &[Arc<Transaction>]) {
                 state.bdk.apply_unconfirmed_txs([(Arc::clone(tx), stamp)]);
                 unconfirmed.push(Arc::clone(tx));
             }
-            Err(doubt) => tracing::debug!(txid = %tx.compute_txid(), ?doubt, "an unconfirmed transaction is ignored"),
+            Err(doubt) => {
+                tracing::debug!(txid = %tx.compute_txid(), ?doubt, "an unconfirmed transaction is ignored")
+            }
         }
     }
     recognise(state);
@@ -140,7 +142,8 @@ fn pays_revealed_only(bdk: &Bdk, tx: &Transaction) -> bool {
     let revealed = |(keychain, index): (KeychainKind, u32)| {
         bdk.spk_index().last_revealed_index(keychain).is_some_and(|last| index <= last)
     };
-    let mut ours = tx.output.iter().filter_map(|out| bdk.derivation_of_spk(out.script_pubkey.clone())).peekable();
+    let mut ours =
+        tx.output.iter().filter_map(|out| bdk.derivation_of_spk(out.script_pubkey.clone())).peekable();
     ours.peek().is_some() && ours.all(revealed)
 }
 
@@ -153,20 +156,29 @@ pub(super) fn signed_by_us(bdk: &Bdk, tx: &Transaction) -> bool {
     })
 }
 
-fn signature_holds(bdk: &Bdk, sighashes: &mut SighashCache<&Transaction>, i: usize, input: &TxIn, coin: &TxOut) -> bool {
+fn signature_holds(
+    bdk: &Bdk,
+    sighashes: &mut SighashCache<&Transaction>,
+    i: usize,
+    input: &TxIn,
+    coin: &TxOut,
+) -> bool {
     let mut witness = input.witness.iter();
-    let (Some(signature), Some(key), None) = (witness.next(), witness.next(), witness.next()) else { return false };
-    let (Ok(signature), Ok(key)) = (ecdsa::Signature::from_slice(signature), PublicKey::from_slice(key)) else {
+    let (Some(signature), Some(key), None) = (witness.next(), witness.next(), witness.next()) else {
+        return false;
+    };
+    let (Ok(signature), Ok(key)) = (ecdsa::Signature::from_slice(signature), PublicKey::from_slice(key))
+    else {
         return false;
     };
     let Ok(hash) = key.wpubkey_hash() else { return false };
     if ScriptBuf::new_p2wpkh(&hash) != coin.script_pubkey || signature.sighash_type != EcdsaSighashType::All {
         return false;
     }
-    sighashes
-        .p2wpkh_signature_hash(i, &coin.script_pubkey, coin.value, EcdsaSighashType::All)
-        .is_ok_and(|hash| {
+    sighashes.p2wpkh_signature_hash(i, &coin.script_pubkey, coin.value, EcdsaSighashType::All).is_ok_and(
+        |hash| {
             let message = Message::from(hash);
             bdk.secp_ctx().verify_ecdsa(&message, &signature.signature, &key.inner).is_ok()
-        })
+        },
+    )
 }

@@ -31,7 +31,9 @@ pub enum WalletError {
         pending_sat: u64,
     },
     /// Below what the network relays.
-    #[error("{amount_sat} sat is less than the network relays to this kind of address (at least {least_sat} sat)")]
+    #[error(
+        "{amount_sat} sat is less than the network relays to this kind of address (at least {least_sat} sat)"
+    )]
     Dust {
         /// The amount asked for.
         amount_sat: u64,
@@ -45,7 +47,9 @@ pub enum WalletError {
         sat_per_kwu: u64,
     },
     /// The fee looks like a mistake.
-    #[error("refused for safety: the fee would be {fee_sat} sat for {amount_sat} sat sent ({sat_per_vb} sat/vB); force it if it is meant")]
+    #[error(
+        "refused for safety: the fee would be {fee_sat} sat for {amount_sat} sat sent ({sat_per_vb} sat/vB); force it if it is meant"
+    )]
     FeeTooHigh {
         /// The fee.
         fee_sat: u64,

@@ -13,9 +13,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bdk_wallet::Update;
 use bdk_wallet::chain::local_chain::{CheckPoint, LocalChain};
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, TxUpdate};
-use bdk_wallet::Update;
 use bitcoin::Transaction;
 
 use super::WalletError;
@@ -26,7 +26,12 @@ use crate::chain::tree::HeaderTree;
 use crate::store::Store;
 
 /// Brings BDK's chain and graph in line with the plan, in memory; what changes is staged.
-pub(super) fn follow(state: &mut State, store: &Store, plan: &Plan, headers: &HeaderTree) -> Result<(), WalletError> {
+pub(super) fn follow(
+    state: &mut State,
+    store: &Store,
+    plan: &Plan,
+    headers: &HeaderTree,
+) -> Result<(), WalletError> {
     if let Some(lost) = lost_without_successor(state.bdk.local_chain(), headers)? {
         forget(state, store, lost)?;
     }
@@ -34,10 +39,7 @@ pub(super) fn follow(state: &mut State, store: &Store, plan: &Plan, headers: &He
     let chain = checkpoints(state.bdk.local_chain(), plan, block, headers)?;
     let tx_update = block.map(|block| confirmations(state, block)).unwrap_or_default();
     let update = Update { chain, tx_update, ..Update::default() };
-    state
-        .bdk
-        .apply_update(update)
-        .map_err(|e| WalletError::Chain(format!("BDK cannot connect it: {e}")))?;
+    state.bdk.apply_update(update).map_err(|e| WalletError::Chain(format!("BDK cannot connect it: {e}")))?;
     if let Some(block) = block {
         index_again(state, block);
     }
@@ -56,8 +58,11 @@ fn agreement(chain: &LocalChain, headers: &HeaderTree) -> Result<CheckPoint, Wal
 /// where difficulty may fall (test networks) can a shorter chain have more work.
 fn lost_without_successor(chain: &LocalChain, headers: &HeaderTree) -> Result<Option<Vec<u32>>, WalletError> {
     let agreed = agreement(chain, headers)?.height();
-    let lost: Vec<u32> =
-        chain.iter_checkpoints().map(|checkpoint| checkpoint.height()).take_while(|height| *height > agreed).collect();
+    let lost: Vec<u32> = chain
+        .iter_checkpoints()
+        .map(|checkpoint| checkpoint.height())
+        .take_while(|height| *height > agreed)
+        .collect();
     let replaced = lost.last().is_none_or(|lowest| *lowest <= headers.height());
     Ok((!replaced).then_some(lost))
 }
@@ -103,7 +108,11 @@ fn checkpoints(
     Ok(Some(update))
 }
 
-fn expect_ours(headers: &HeaderTree, height: u32, header: &bitcoin::block::Header) -> Result<(), WalletError> {
+fn expect_ours(
+    headers: &HeaderTree,
+    height: u32,
+    header: &bitcoin::block::Header,
+) -> Result<(), WalletError> {
     if headers.hash_at(height) == Some(header.block_hash()) {
         return Ok(());
     }
@@ -133,7 +142,8 @@ fn index_again(state: &mut State, block: &PlanBlock) {
         let txid = tx.compute_txid();
         for (vout, out) in (0..).zip(&tx.output) {
             let outpoint = bitcoin::OutPoint { txid, vout };
-            if state.bdk.is_mine(out.script_pubkey.clone()) && state.bdk.spk_index().txout(outpoint).is_none() {
+            if state.bdk.is_mine(out.script_pubkey.clone()) && state.bdk.spk_index().txout(outpoint).is_none()
+            {
                 state.bdk.insert_txout(outpoint, out.clone());
             }
         }

@@ -88,7 +88,12 @@ pub struct ScriptInfo {
 impl Wallet {
     /// Opens the wallet of this master key (BIP 84, account 0), making it when the store has none, and asks for its
     /// scripts to be watched. Needs no server.
-    pub fn open(store: Store, master: &Xpriv, network: Network, inbox: WatchInbox) -> Result<Self, WalletError> {
+    pub fn open(
+        store: Store,
+        master: &Xpriv,
+        network: Network,
+        inbox: WatchInbox,
+    ) -> Result<Self, WalletError> {
         let state = State::load(&store, master, network)?;
         let wallet = Self(Arc::new(Inner { store, inbox, state: Mutex::new(state) }));
         wallet.settle(&mut wallet.state(), Vec::new(), None)?;
@@ -166,7 +171,10 @@ impl Wallet {
     }
 
     /// Checks that an address is one of this wallet's network.
-    pub fn check_address(&self, address: &Address<bitcoin::address::NetworkUnchecked>) -> Result<Address, WalletError> {
+    pub fn check_address(
+        &self,
+        address: &Address<bitcoin::address::NetworkUnchecked>,
+    ) -> Result<Address, WalletError> {
         let network = self.state().bdk.network();
         address.clone().require_network(network).map_err(|_| WalletError::OtherNetwork {
             address: address.clone().assume_checked().to_string(),
@@ -185,7 +193,8 @@ impl Wallet {
         }
         self.insert_own(&mut state, &draft.tx);
         let outgoing = Outgoing { tx: draft.tx.clone(), now };
-        self.settle(&mut state, Vec::new(), Some(outgoing)).inspect_err(|_| door::evict(&mut state, draft.txid))?;
+        self.settle(&mut state, Vec::new(), Some(outgoing))
+            .inspect_err(|_| door::evict(&mut state, draft.txid))?;
         Ok(draft.txid)
     }
 
@@ -226,7 +235,12 @@ impl Wallet {
     }
 
     /// Makes everything that changed durable in one write, tells the book, then has new scripts watched.
-    fn settle(&self, state: &mut State, rows: Vec<Row>, outgoing: Option<Outgoing>) -> Result<(), WalletError> {
+    fn settle(
+        &self,
+        state: &mut State,
+        rows: Vec<Row>,
+        outgoing: Option<Outgoing>,
+    ) -> Result<(), WalletError> {
         let now = state.look();
         let news = book::news(state, &now);
         let changes = state.bdk.staged().cloned().unwrap_or_default();
@@ -264,7 +278,8 @@ struct Outgoing {
 impl Listener for Wallet {
     fn deliver(&self, plan: &Plan, headers: &HeaderTree) -> Result<(), DeliveryError> {
         let mut state = self.state();
-        self.apply(&mut state, plan, headers).map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+        self.apply(&mut state, plan, headers)
+            .map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
     }
 }
 

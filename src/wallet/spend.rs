@@ -103,8 +103,11 @@ fn build(state: &mut State, spend: &Spend, coins: &[Coin], usable: &[&Coin]) -> 
     };
     let kept = kept_as_change(spend, coins, &chosen);
     let change = (kept > 0).then(|| next_change(state));
-    let forbidden =
-        coins.iter().map(|coin| coin.outpoint).filter(|op| !usable.iter().any(|coin| coin.outpoint == *op)).collect();
+    let forbidden = coins
+        .iter()
+        .map(|coin| coin.outpoint)
+        .filter(|op| !usable.iter().any(|coin| coin.outpoint == *op))
+        .collect();
     let mut builder = state.bdk.build_tx();
     builder.fee_rate(spend.feerate).unspendable(forbidden);
     if !chosen.is_empty() || spend.amount == SendAmount::All {
@@ -234,8 +237,11 @@ fn refuse(error: CreateTxError, spend: &Spend, coins: &[Coin]) -> WalletError {
 
 fn not_enough(spend: &Spend, coins: &[Coin], needed_sat: u64) -> WalletError {
     let balance = OnchainBalance::of(coins, spend.keep_back_sat);
-    let locked_sat =
-        coins.iter().filter(|coin| coin.trouble() == Some(CoinTrouble::Locked)).map(|coin| coin.value_sat).sum();
+    let locked_sat = coins
+        .iter()
+        .filter(|coin| coin.trouble() == Some(CoinTrouble::Locked))
+        .map(|coin| coin.value_sat)
+        .sum();
     WalletError::NotEnough {
         needed_sat,
         available_sat: balance.spendable_sat,

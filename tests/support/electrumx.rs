@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::eventually::poll;
 use super::identity::Identity;
-use super::tools::tools;
 use super::ports::free_port;
 use super::process::Process;
+use super::tools::tools;
 
 const START: Duration = Duration::from_secs(60);
 
