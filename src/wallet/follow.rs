@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bdk_wallet::Update;
 use bdk_wallet::chain::local_chain::{CheckPoint, LocalChain};
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, TxUpdate};
-use bitcoin::Transaction;
+use bitcoin::{OutPoint, Transaction};
 
 use super::WalletError;
 use super::disk::DENSE;
@@ -33,24 +33,29 @@ pub(super) fn follow(
     headers: &HeaderTree,
 ) -> Result<(), WalletError> {
     if let Some(lost) = lost_without_successor(state.bdk.local_chain(), headers)? {
-        forget(state, store, lost)?;
+        reload(state, store, &lost)?;
     }
     let block = plan.block.as_ref().filter(|block| block.txs.iter().any(|tx| tx.owners.wallet));
     let chain = checkpoints(state.bdk.local_chain(), plan, block, headers)?;
     let tx_update = block.map(|block| confirmations(state, block)).unwrap_or_default();
     let update = Update { chain, tx_update, ..Update::default() };
     state.bdk.apply_update(update).map_err(|e| WalletError::Chain(format!("BDK cannot connect it: {e}")))?;
-    if let Some(block) = block {
-        index_again(state, block);
+    if block.is_some_and(|block| overlooked(state, block)) {
+        reload(state, store, &[])?;
     }
     Ok(())
 }
 
-/// The highest block that BDK's chain and ours share.
+/// The highest block that BDK's chain and ours share. Below what our tree holds nothing forks: it stands on a block
+/// that the network's rules fix.
 fn agreement(chain: &LocalChain, headers: &HeaderTree) -> Result<CheckPoint, WalletError> {
+    let shared = |checkpoint: &CheckPoint| match headers.hash_at(checkpoint.height()) {
+        Some(hash) => hash == checkpoint.hash(),
+        None => checkpoint.height() < headers.height(),
+    };
     chain
         .iter_checkpoints()
-        .find(|checkpoint| headers.hash_at(checkpoint.height()) == Some(checkpoint.hash()))
+        .find(shared)
         .ok_or_else(|| WalletError::Chain("not even the first block is the same".into()))
 }
 
@@ -67,11 +72,11 @@ fn lost_without_successor(chain: &LocalChain, headers: &HeaderTree) -> Result<Op
     Ok((!replaced).then_some(lost))
 }
 
-/// Removes checkpoints where BDK offers no way in memory: on the disk.
-fn forget(state: &mut State, store: &Store, lost: Vec<u32>) -> Result<(), WalletError> {
+/// Has BDK load itself again, for what it can do in no other way, after taking these heights from its chain.
+fn reload(state: &mut State, store: &Store, forget: &[u32]) -> Result<(), WalletError> {
     let mut changes = state.bdk.staged().cloned().unwrap_or_default();
-    changes.local_chain.blocks.extend(lost.into_iter().map(|height| (height, None)));
-    store.write("take blocks out of the wallet's chain", move |db| changes.persist_to_sqlite(db))?;
+    changes.local_chain.blocks.extend(forget.iter().map(|height| (*height, None)));
+    store.write("store the wallet's changes", move |db| changes.persist_to_sqlite(db))?;
     state.bdk.take_staged();
     state.reload(store)
 }
@@ -94,18 +99,16 @@ fn checkpoints(
         heights.extend((agreed.height() + 1).max(height.saturating_sub(DENSE))..=*height);
     }
     heights.remove(&agreed.height());
-    if heights.is_empty() {
+    // A new tree holds nothing below its first header; what has to be there was looked for above.
+    let blocks: Vec<BlockId> = heights
+        .into_iter()
+        .filter_map(|height| headers.hash_at(height).map(|hash| BlockId { height, hash }))
+        .collect();
+    if blocks.is_empty() {
         return Ok(None);
     }
     // `insert` keeps what lies above as long as the hashes agree, and these do: all are of one chain.
-    let mut update = agreed;
-    for height in heights {
-        let hash = headers
-            .hash_at(height)
-            .ok_or_else(|| WalletError::Chain(format!("our header tree has no block at height {height}")))?;
-        update = update.insert(BlockId { height, hash });
-    }
-    Ok(Some(update))
+    Ok(Some(blocks.into_iter().fold(agreed, CheckPoint::insert)))
 }
 
 fn expect_ours(
@@ -136,18 +139,17 @@ fn confirmations(state: &State, block: &PlanBlock) -> TxUpdate<ConfirmationBlock
     update
 }
 
-/// Outputs to scripts that were not yet derived when their transaction first came: BDK indexes a transaction only once.
-fn index_again(state: &mut State, block: &PlanBlock) {
-    for tx in wallet_txs(block) {
+/// True when an output pays a script that was not yet derived when its transaction first came: BDK indexes a
+/// transaction once, and again only when it is loaded.
+fn overlooked(state: &State, block: &PlanBlock) -> bool {
+    let index = state.bdk.spk_index();
+    wallet_txs(block).any(|tx| {
         let txid = tx.compute_txid();
-        for (vout, out) in (0..).zip(&tx.output) {
-            let outpoint = bitcoin::OutPoint { txid, vout };
-            if state.bdk.is_mine(out.script_pubkey.clone()) && state.bdk.spk_index().txout(outpoint).is_none()
-            {
-                state.bdk.insert_txout(outpoint, out.clone());
-            }
-        }
-    }
+        (0..).zip(&tx.output).any(|(vout, out)| {
+            index.index_of_spk(out.script_pubkey.clone()).is_some()
+                && index.txout(OutPoint { txid, vout }).is_none()
+        })
+    })
 }
 
 fn wallet_txs(block: &PlanBlock) -> impl Iterator<Item = &Arc<Transaction>> {

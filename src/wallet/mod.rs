@@ -46,8 +46,9 @@ use crate::chain::tree::HeaderTree;
 use crate::engine::{DeliveryError, Listener, WatchInbox};
 use crate::store::Store;
 
-/// Addresses handed out and never used, at most: five fewer than a recovery from the seed looks past.
-const UNUSED_AT_MOST: usize = 20;
+/// Addresses handed out after the last one that a block paid to, at most: five fewer than a recovery from the seed
+/// looks past.
+const WAITING_AT_MOST: u32 = 20;
 
 /// The on-chain wallet. Clones share it. Methods block, for one write of the disk at most.
 #[derive(Clone)]
@@ -124,15 +125,19 @@ impl Wallet {
         self.settle(&mut state, Vec::new(), None)
     }
 
-    /// An address that was never handed out; or, when as many as a recovery can look past are waiting, the oldest of
-    /// them.
+    /// An address that was never handed out; or, when as many as a recovery can look past are waiting for a block to
+    /// pay them, the oldest of them.
     pub fn new_address(&self) -> Result<NewAddress, WalletError> {
         let mut state = self.state();
-        let unused: Vec<_> = state.bdk.list_unused_addresses(KeychainKind::External).collect();
-        if unused.len() >= UNUSED_AT_MOST {
-            if let Some(oldest) = unused.into_iter().next() {
-                return Ok(NewAddress { address: oldest.address, index: oldest.index, reused: true });
-            }
+        let (first, next) =
+            (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
+        if next >= first + WAITING_AT_MOST {
+            // One that a claim says is used already comes last.
+            let unused =
+                state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
+            let index = unused.map_or(first, |unused| unused.index);
+            let address = state.bdk.peek_address(KeychainKind::External, index).address;
+            return Ok(NewAddress { address, index, reused: true });
         }
         let new = state.bdk.reveal_next_address(KeychainKind::External);
         self.settle(&mut state, Vec::new(), None)?;

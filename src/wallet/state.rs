@@ -1,6 +1,7 @@
 //! The state behind the wallet's one lock: BDK's wallet, its keys, and our own rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bdk_wallet::chain::{BlockId, CanonicalizationParams};
@@ -168,8 +169,16 @@ impl State {
             .is_some_and(|anchors| anchors.iter().any(|a| in_chain(a.block_id)))
     }
 
+    /// The first receiving index after all those that a block ever paid to: claims do not move it.
+    pub(super) fn after_last_proven(&self) -> u32 {
+        let paid = |((keychain, index), outpoint): &((KeychainKind, u32), OutPoint)| {
+            (*keychain == KeychainKind::External && self.was_proven(outpoint.txid)).then_some(*index + 1)
+        };
+        self.bdk.spk_index().outpoints().iter().filter_map(paid).max().unwrap_or(0)
+    }
+
     /// Transactions that count and are in no block.
-    pub(super) fn unconfirmed(&self) -> Vec<std::sync::Arc<Transaction>> {
+    pub(super) fn unconfirmed(&self) -> Vec<Arc<Transaction>> {
         let chain = self.bdk.local_chain();
         self.bdk
             .tx_graph()

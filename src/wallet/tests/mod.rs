@@ -1,1 +1,7 @@
+//! A tiny world: a regtest chain in memory, blocks of one transaction, a store in a directory that goes away.
 
+mod chain;
+mod claims;
+mod fundings;
+mod sends;
+mod world;
