@@ -76,7 +76,7 @@ pub(super) fn load(store: &Store) -> Result<(ChangeSet, Rows), StoreError> {
         db.execute_batch(TABLES)?;
         db.execute(
             "DELETE FROM bdk_txs WHERE last_evicted >= coalesce(last_seen, 0)
-                AND last_evicted + ?1 < (SELECT max(coalesce(last_evicted, last_seen)) FROM bdk_txs)
+                AND last_evicted + ?1 < (SELECT max(max(coalesce(last_evicted, 0), coalesce(last_seen, 0))) FROM bdk_txs)
                 AND txid NOT IN (SELECT txid FROM bdk_anchors)",
             [HIDDEN_KEPT_SECONDS],
         )?;

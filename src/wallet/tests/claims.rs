@@ -170,7 +170,7 @@ fn absurd_claims_do_no_harm() {
 
 #[test]
 fn a_flood_of_claims_ends_and_is_forgotten() {
-    let mut world = World::with_coins(&[50_000]);
+    let world = World::with_coins(&[50_000]);
     let script = world.address();
     for salt in 0..310 {
         let tx = transaction(vec![foreign_outpoint(1_000 + salt)], vec![(script.clone(), 1)]);

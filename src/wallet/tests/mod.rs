@@ -1,5 +1,4 @@
 //! A tiny world: a regtest chain in memory, blocks of one transaction, a store in a directory that goes away.
-#![allow(clippy::unwrap_used)]
 
 mod book;
 mod chain;
