@@ -47,9 +47,69 @@ fn is_harmful(character: char) -> bool {
         )
 }
 
+/// Escaped, and at most `width` columns of a terminal wide; what is cut shows as `…`.
+pub fn clip(text: &str, width: usize) -> String {
+    let text = escape(text).to_string();
+    if columns(&text) <= width {
+        return text;
+    }
+    let mut clipped = String::new();
+    let mut used = 1;
+    for character in text.chars() {
+        used += column(character);
+        if used > width {
+            break;
+        }
+        clipped.push(character);
+    }
+    clipped.push('…');
+    clipped
+}
+
+/// Columns that an escaped text takes on a terminal.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(column).sum()
+}
+
+/// East Asian wide characters and emoji take two. Combining marks count as one: rather too short than too long.
+fn column(character: char) -> usize {
+    match character {
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn escaped_text_is_harmless_whatever_it_was(text in any::<String>()) {
+            prop_assert!(!escape(&text).to_string().chars().any(is_harmful));
+        }
+
+        #[test]
+        fn clipped_text_fits(text in any::<String>(), width in 1..40usize) {
+            prop_assert!(columns(&clip(&text, width)) <= width);
+        }
+    }
+
+    #[test]
+    fn long_text_is_clipped_by_columns() {
+        assert_eq!(clip("short", 5), "short");
+        assert_eq!(clip("longer", 5), "long…");
+        assert_eq!(clip("日本語日本語", 5), "日本…");
+    }
 
     #[test]
     fn foreign_text_cannot_command_a_terminal_or_reorder_text() {

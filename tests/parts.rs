@@ -67,7 +67,7 @@ fn the_miner_can_pay_many_times_without_a_block() {
 #[test]
 fn electrumx_follows_a_reorganisation() {
     let world = World::new();
-    let txid = world.pay(&world.bitcoind.new_address(), 70_000);
+    let txid = world.pay(world.bitcoind.new_address(), 70_000);
     world.mine(3);
     let (height, old) = (world.bitcoind.height(), world.bitcoind.best_hash());
 
@@ -160,10 +160,10 @@ fn a_proxy_writes_down_what_went_through() {
     probe.call("blockchain.estimatefee", &json!([2]));
 
     let said = proxy.since(mark);
-    assert_eq!(said.counts().into_iter().collect::<Vec<_>>(), [
-        ("blockchain.estimatefee".to_owned(), 2),
-        ("blockchain.headers.subscribe".to_owned(), 1),
-    ]);
+    assert_eq!(
+        said.counts().into_iter().collect::<Vec<_>>(),
+        [("blockchain.estimatefee".to_owned(), 2), ("blockchain.headers.subscribe".to_owned(), 1),]
+    );
     assert_eq!(said.requests().last().unwrap().params, json!([2]));
     assert_eq!(said.replies("blockchain.estimatefee"), 2);
     assert_eq!(proxy.transcript().count("server.version"), 1);
@@ -202,9 +202,11 @@ fn a_proxy_holds_replies_until_they_are_released() {
 
     proxy.hold();
     world.mine(1);
-    eventually("the announcement waits in the proxy", || proxy.transcript(), |seen| {
-        seen.notifications("blockchain.headers.subscribe") == 1
-    });
+    eventually(
+        "the announcement waits in the proxy",
+        || proxy.transcript(),
+        |seen| seen.notifications("blockchain.headers.subscribe") == 1,
+    );
     assert!(probe.notification("blockchain.headers.subscribe", A_WHILE).is_err());
 
     proxy.release();
@@ -257,11 +259,13 @@ fn electrumx_holds_replies_back_when_it_is_not_hurried() {
     world.electrumx.take_your_time();
     world.electrumx.start();
     let mut probe = world.probe();
+    // The first kilobyte of a connection is not held back.
+    probe.call("blockchain.block.headers", &json!([0, 100]));
     let start = Instant::now();
-    for _ in 0..4 {
+    for _ in 0..2 {
         probe.call("server.ping", &json!([]));
     }
-    assert!(start.elapsed() > Duration::from_secs(1), "four replies took only {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(1), "two replies took only {:?}", start.elapsed());
 }
 
 /// Only a helper: what the next test runs in a process of its own, and kills.
@@ -287,7 +291,9 @@ fn no_process_outlives_a_test_binary_that_was_killed() {
     let pid_file = folder.path().join("pid");
     eventually("the other test starts its process", || pid_file.exists(), |exists| *exists);
     let pid = std::fs::read_to_string(pid_file).unwrap();
-    let lives = || Command::new("/bin/sh").args(["-c", "kill -0 \"$0\" 2>/dev/null", &pid]).status().unwrap().success();
+    let lives = || {
+        Command::new("/bin/sh").args(["-c", "kill -0 \"$0\" 2>/dev/null", &pid]).status().unwrap().success()
+    };
     assert!(lives());
 
     other.kill();

@@ -202,13 +202,25 @@ impl Reader {
             let nearest = nearest(key, known).map(|key| shown(&key));
             return Err(ConfigError::UnknownKey { origin, key: shown(key), nearest });
         }
+        self.finish_environment(&sections)
+    }
+
+    /// A variable that resembles a setting, or begins with the name of a section, is a typing error. Others that happen
+    /// to begin like ours belong to somebody's scripts.
+    fn finish_environment(&self, sections: &BTreeSet<&str>) -> Result<(), ConfigError> {
         let variables: BTreeSet<String> = self.known.iter().map(|key| variable(key)).collect();
-        for (name, given) in &self.layers[1] {
-            if !variables.contains(name) {
+        let bare = |name: &'_ str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+        let known: Vec<String> = variables.iter().map(|name| bare(name)).collect();
+        for (name, given) in self.layers[1].iter().filter(|(name, _)| !variables.contains(*name)) {
+            let bare = bare(name);
+            let nearest =
+                nearest(&bare, known.iter().map(String::as_str)).map(|near| format!("{PREFIX}{near}"));
+            let section = bare.split('_').next().unwrap_or_default().to_ascii_lowercase();
+            if nearest.is_some() || sections.contains(section.as_str()) {
                 return Err(ConfigError::UnknownKey {
                     origin: given.origin.clone(),
                     key: name.clone(),
-                    nearest: nearest(name, variables.iter().map(String::as_str)),
+                    nearest,
                 });
             }
         }

@@ -183,6 +183,14 @@ fn command_line_over_environment_over_file_over_default() {
     let config = Config::load(&given).unwrap();
     assert_eq!((config.fees.max_sat_per_vb, config.network), (40, Network::Testnet4));
 
+    for name in ["LIGHTNODE_TEST_KEEP", "LIGHTNODE_KEEP", "LIGHTNODE_REGTEST_DEPS", "LIGHTNODE_TEST_PATIENCE"]
+    {
+        given.environment.insert(name.into(), "1".into());
+    }
+    assert!(Config::load(&given).is_ok(), "variables of scripts are not ours");
+    given.environment.insert("LIGHTNODE_NETWROK".into(), "regtest".into());
+    assert_eq!(Config::load(&given).unwrap_err().hint().unwrap(), "did you mean `LIGHTNODE_NETWORK`?");
+    given.environment.remove("LIGHTNODE_NETWROK");
     given.environment.insert("LIGHTNODE_FEES_MAX_SATS_PER_VB".into(), "1".into());
     let error = Config::load(&given).unwrap_err();
     assert_eq!(

@@ -100,7 +100,9 @@ pub enum Unfit {
     #[error("the server speaks protocol {0}; needed is 1.4 to 1.6")]
     Protocol(Untrusted),
     /// Its certificate is not the one known. Somebody may be in between.
-    #[error("the server's certificate is not the one seen before; it is not used until the change is accepted")]
+    #[error(
+        "the server's certificate is not the one seen before; it is not used until the change is accepted"
+    )]
     PinChanged,
 }
 

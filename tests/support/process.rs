@@ -77,8 +77,15 @@ impl Process {
     /// Asks it to end (SIGTERM) and returns at once.
     pub(crate) fn terminate(&mut self) {
         if self.exit_status().is_none() {
-            let kill = Command::new("/bin/sh").args(["-c", "kill -TERM \"$0\""]).arg(self.pid().to_string()).status();
-            assert!(kill.expect("a shell").success() || self.exit_status().is_some(), "cannot signal {}", self.name);
+            let kill = Command::new("/bin/sh")
+                .args(["-c", "kill -TERM \"$0\""])
+                .arg(self.pid().to_string())
+                .status();
+            assert!(
+                kill.expect("a shell").success() || self.exit_status().is_some(),
+                "cannot signal {}",
+                self.name
+            );
         }
     }
 
@@ -137,7 +144,11 @@ impl Log {
     }
 
     fn writer(&self) -> File {
-        OpenOptions::new().create(true).append(true).open(&self.path).expect("a log file in the test's own folder")
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)
+            .expect("a log file in the test's own folder")
     }
 
     /// The whole text so far.

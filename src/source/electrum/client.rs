@@ -128,7 +128,10 @@ impl Caller {
         match self.call("blockchain.transaction.broadcast_package", params).await {
             Ok(answer) => {
                 let errors = replies::package_errors(&answer)?;
-                errors.iter().find_map(|text| classify(text)).map_or(Ok(()), |rejection| Err(rejection.into()))
+                errors
+                    .iter()
+                    .find_map(|text| classify(text))
+                    .map_or(Ok(()), |rejection| Err(rejection.into()))
             }
             // Not in a form that the node takes as a package (a parent confirmed already, more than one child).
             Err(SourceError::Refused(NoAnswer::Said(error))) => {

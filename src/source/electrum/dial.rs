@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::super::error::{SourceError, Trouble};
 use super::super::TlsState;
+use super::super::error::{SourceError, Trouble};
 use super::lines::Stream;
 use super::pins::Pinning;
 use super::tls;

@@ -35,7 +35,8 @@ impl Protocol {
 
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.split('.').map(|part| part.parse::<u16>().ok());
-        let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next().unwrap_or(Some(0))? };
+        let version =
+            Self { major: parts.next()??, minor: parts.next()??, patch: parts.next().unwrap_or(Some(0))? };
         (parts.next().is_none() && (Self::V1_4..Self::V1_7).contains(&version)).then_some(version)
     }
 }
@@ -53,8 +54,8 @@ impl std::fmt::Display for Protocol {
 /// Agrees on a version, checks the network, subscribes to the tip.
 pub(super) async fn handshake(wire: &mut Wire, genesis: BlockHash) -> Result<Greeting, SourceError> {
     let said = must(call(wire, "server.version", &format!("[\"{CLIENT}\",[\"1.4\",\"1.6\"]]")).await?)?;
-    let [software, version] = serde_json::from_str::<[String; 2]>(said.get())
-        .map_err(|_| NoAnswer::Malformed("version"))?;
+    let [software, version] =
+        serde_json::from_str::<[String; 2]>(said.get()).map_err(|_| NoAnswer::Malformed("version"))?;
     let protocol = Protocol::read(&version).ok_or_else(|| Unfit::Protocol(Untrusted::new(&version)))?;
 
     let claimed = match call(wire, "server.features", "[]").await? {

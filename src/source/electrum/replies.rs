@@ -69,10 +69,7 @@ fn headers(raw: &RawValue, asked: u32) -> Result<Vec<Header>, SourceError> {
 
 fn status(raw: &RawValue) -> Result<Option<Status>, SourceError> {
     let text: Option<Cow<str>> = read(raw, "status")?;
-    text.map(|text| {
-        <[u8; 32]>::from_hex(&text).map(Status).map_err(|_| malformed("status"))
-    })
-    .transpose()
+    text.map(|text| <[u8; 32]>::from_hex(&text).map(Status).map_err(|_| malformed("status"))).transpose()
 }
 
 /// Confirmed entries in chain order, then those of the mempool (height 0 or −1).
@@ -225,7 +222,9 @@ pub(super) fn method(request: &Request) -> (&'static str, String) {
         Request::Subscribe { script } => ("blockchain.scripthash.subscribe", script_params(script)),
         Request::History { script } => ("blockchain.scripthash.get_history", script_params(script)),
         Request::Transaction { txid } => ("blockchain.transaction.get", format!("[\"{txid}\"]")),
-        Request::Proof { txid, height } => ("blockchain.transaction.get_merkle", format!("[\"{txid}\",{height}]")),
+        Request::Proof { txid, height } => {
+            ("blockchain.transaction.get_merkle", format!("[\"{txid}\",{height}]"))
+        }
     }
 }
 

@@ -13,15 +13,13 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider, verify_tls13_signature_with_raw_key};
-use tokio_rustls::rustls::pki_types::{
-    CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::super::error::{SourceError, Trouble, Unfit};
 use super::super::TlsState;
+use super::super::error::{SourceError, Trouble, Unfit};
 use super::pins::{AUTHORITY, Pinning};
 use super::spki::{Spki, of_certificate};
 use crate::config::ServerAddr;
@@ -126,7 +124,8 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let vouched = self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now).is_ok();
+        let vouched =
+            self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now).is_ok();
         let shown = sha256::Hash::hash(certificate).to_byte_array();
         let found = self.judge(vouched, shown);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);

@@ -7,8 +7,8 @@ mod security;
 use std::sync::Arc;
 
 use bitcoin::block::Header;
-use bitcoin::constants::genesis_block;
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::constants::genesis_block;
 use bitcoin::{BlockHash, Network};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
