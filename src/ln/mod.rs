@@ -22,6 +22,8 @@ pub mod presence;
 pub mod restore;
 pub mod settings;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use std::sync::{Arc, RwLock};
