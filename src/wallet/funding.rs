@@ -66,13 +66,14 @@ impl Wallet {
     /// Signs the inputs that are ours, and returns the transaction with their witnesses; the others' stay as they are.
     ///
     /// What is signed for is our own record of a coin, not what the PSBT says of it. A coin may be spent already by
-    /// another unconfirmed transaction (a bump replaces the one before), but not be locked.
+    /// another unconfirmed transaction (a bump replaces the one before), but not be an input of a funding under way.
     pub fn sign_psbt(&self, mut psbt: Psbt) -> Result<Transaction, WalletError> {
         let state = self.state();
+        let txid = psbt.unsigned_tx.compute_txid();
         for (input, meta) in psbt.unsigned_tx.input.iter().zip(&mut psbt.inputs) {
             let outpoint = input.previous_output;
             let Some((_, coin)) = state.bdk.spk_index().txout(outpoint) else { continue };
-            if state.funding_of(&outpoint).is_some() || state.bdk.is_outpoint_locked(outpoint) {
+            if state.funding_of(&outpoint).is_some_and(|funding| funding != txid) {
                 return Err(WalletError::Coin { outpoint, why: CoinTrouble::Locked });
             }
             if meta.witness_utxo.as_ref().is_some_and(|said| said != coin) {

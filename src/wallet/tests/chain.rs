@@ -6,7 +6,8 @@ use crate::chain::io::{Owners, Plan};
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::engine::Listener;
-use crate::wallet::{CoinState, OnchainBalance, SendAmount};
+use crate::ledger::Ledger;
+use crate::wallet::{CoinState, OnchainBalance, SendAmount, Wallet};
 
 #[test]
 fn a_deposit_is_pending_until_a_block_has_it() {
@@ -253,5 +254,6 @@ fn another_seed_does_not_open_this_wallet() {
     let world = World::new();
     let (inbox, _watches) = crate::engine::WatchInbox::new();
     let other = Xpriv::new_master(Network::Regtest, &[8; 32]).unwrap();
-    assert!(crate::wallet::Wallet::open(world.store.clone(), &other, Network::Regtest, inbox).is_err());
+    let ledger = Ledger::open(world.store.clone());
+    assert!(Wallet::open(world.store.clone(), ledger, &other, Network::Regtest, inbox).is_err());
 }

@@ -1,7 +1,7 @@
 use bitcoin::{Amount, Psbt, ScriptBuf, TxOut};
 
 use super::world::*;
-use crate::wallet::{CoinTrouble, Purpose, SendAmount, WalletError};
+use crate::wallet::{CoinTrouble, Purpose, SendAmount, Spend, WalletError};
 
 #[test]
 fn the_coins_of_a_funding_are_locked_until_it_is_in_a_block() {
@@ -118,4 +118,16 @@ fn the_purpose_of_a_transaction_survives_a_restart() {
     world.wallet.note_purpose(txid, Purpose::Sweep).unwrap();
     let world = world.restart();
     assert_eq!(world.wallet.0.state.lock().unwrap().rows.purposes[&txid], Purpose::Sweep);
+}
+
+#[test]
+fn a_channel_can_take_all_there_is_but_the_reserve() {
+    let world = World::with_coins(&[50_000, 60_000, 700]);
+    let all = Spend { keep_back_sat: 25_000, ..to_stranger(SendAmount::All) };
+    let most = world.wallet.draft(&all).unwrap().amount_sat;
+    let draft = world.wallet.fund(&Spend { amount: SendAmount::Sat(most), ..all.clone() }).unwrap();
+    assert_eq!(draft.amount_sat, most);
+    let more = Spend { amount: SendAmount::Sat(most + 500), ..all };
+    world.wallet.release(draft.txid).unwrap();
+    assert!(world.wallet.fund(&more).is_err());
 }

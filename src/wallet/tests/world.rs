@@ -15,6 +15,7 @@ use crate::chain::merkle;
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::engine::{Listener, WatchInbox};
+use crate::ledger::Ledger;
 use crate::store::Store;
 use crate::wallet::{OnchainBalance, SendAmount, Spend, Wallet};
 
@@ -37,7 +38,10 @@ pub(super) fn open_store(dir: &TempDir) -> Store {
 pub(super) fn open_wallet(store: &Store) -> (Wallet, UnboundedReceiver<Watch>) {
     let (inbox, watches) = WatchInbox::new();
     let master = Xpriv::new_master(Network::Regtest, &SEED).unwrap();
-    (Wallet::open(store.clone(), &master, Network::Regtest, inbox).unwrap(), watches)
+    (
+        Wallet::open(store.clone(), Ledger::open(store.clone()), &master, Network::Regtest, inbox).unwrap(),
+        watches,
+    )
 }
 
 impl World {
