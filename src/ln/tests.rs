@@ -16,7 +16,7 @@ use crate::chain::io::{Plan, Watch};
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::config::{Config, HostPort};
-use crate::engine::{Listener, WatchInbox};
+use crate::engine::{FeeBook, Listener, WatchInbox};
 use crate::keys::Seed;
 use crate::store::Store;
 use crate::task::{Shutdown, StopReason, Tasks};
@@ -49,7 +49,7 @@ fn restore(dir: &Path) -> Result<World, RestoreError> {
         store: store.clone(),
         wallet,
         inbox,
-        quote: Arc::new(|_| 1000),
+        fees: FeeBook::new(&config.fees, None),
         tip: HeaderTree::new(Params::new(NETWORK)).tip(),
         halt: super::persist::halt,
     };
