@@ -70,8 +70,9 @@ fn the_socket_belongs_to_its_owner_alone() {
 fn a_huge_body_is_refused() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
-    let (code, answer) =
-        alice.api("POST", "/v1/decode", Some(json!({ "invoice": "x".repeat(4_000_000) }))).expect("an answer");
+    let (code, answer) = alice
+        .api("POST", "/v1/decode", Some(json!({ "invoice": "x".repeat(4_000_000) })))
+        .expect("an answer");
     assert_eq!(code, 413, "{answer}");
     is_error(&answer, "bad_request");
 }

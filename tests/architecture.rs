@@ -23,15 +23,13 @@ const EDGES: &[(&str, &[&str])] = &[
     // floor 3
     ("wallet", &["chain", "config", "amount", "keys", "store", "engine", "ledger"]),
     // floor 4
-    (
-        "ln",
-        &["chain", "config", "amount", "keys", "task", "text", "store", "engine", "ledger", "wallet"],
-    ),
+    ("ln", &["chain", "config", "amount", "keys", "task", "text", "store", "engine", "ledger", "wallet"]),
     // floor 5
     (
         "node",
         &[
-            "chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger", "wallet", "ln",
+            "chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger",
+            "wallet", "ln",
         ],
     ),
     // floor 6

@@ -14,7 +14,9 @@ fn on_a_terminal(node: &Daemon, words: &[&str]) -> Ran {
     let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
     let command = format!("'{LIGHTNODE}' --data-dir '{}' {}", node.folder().display(), quoted.join(" "));
     let mut script = Command::new("script");
-    script.args(["-qec", &format!("stty cols 80; {command}"), "/dev/null"]).stdin(std::process::Stdio::null());
+    script
+        .args(["-qec", &format!("stty cols 80; {command}"), "/dev/null"])
+        .stdin(std::process::Stdio::null());
     script.env("TERM", "xterm").output().expect("`script` of util-linux").into()
 }
 
@@ -155,7 +157,9 @@ fn the_first_run_makes_a_seed_by_itself_and_says_where_it_lies() {
     let alice = Daemon::new(&world, "alice").started();
     assert!(alice.folder().join("seed").is_file());
     assert!(alice.log().contains("seed"), "{}", alice.log());
-    assert!(!alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20]));
+    assert!(
+        !alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20])
+    );
 }
 
 #[test]
@@ -174,7 +178,10 @@ fn stop_and_sigterm_end_the_daemon_in_good_order() {
 #[test]
 fn completions_are_printed_for_the_common_shells() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = Command::new(LIGHTNODE).args(["completions", shell]).output().expect("the binary under test starts");
+        let output = Command::new(LIGHTNODE)
+            .args(["completions", shell])
+            .output()
+            .expect("the binary under test starts");
         let ran = Ran::from(output);
         assert!(ran.code == 0 && ran.stdout.contains("lightnode"), "{shell}: {ran:?}");
     }
@@ -187,7 +194,11 @@ fn a_command_before_the_node_is_ready_says_what_it_waits_for() {
     let mut alice = Daemon::with_servers(&world, "alice", &[nowhere]);
     alice.start();
     alice.answering();
-    let refused = eventually("an answer", || alice.run(&["open", &format!("02{}@127.0.0.1:9", "11".repeat(32)), "100000"]), |ran| ran.code != 0);
+    let refused = eventually(
+        "an answer",
+        || alice.run(&["open", &format!("02{}@127.0.0.1:9", "11".repeat(32)), "100000"]),
+        |ran| ran.code != 0,
+    );
     assert!([2, 3].contains(&refused.code), "{refused:?}");
     let status = alice.json(&["status"]);
     assert_ne!(status["state"], json!("ready"));
@@ -197,7 +208,9 @@ fn a_command_before_the_node_is_ready_says_what_it_waits_for() {
 fn amounts_are_understood_in_the_usual_units() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
-    for (text, msat) in [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)] {
+    for (text, msat) in
+        [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)]
+    {
         assert_eq!(alice.json(&["receive", text])["amount_msat"], msat, "{text}");
     }
     for text in ["0", "-1", "1.5", "21000001btc", "0.000000000001btc", "many", "all"] {

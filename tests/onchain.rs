@@ -13,8 +13,13 @@ fn a_deposit_is_seen_unconfirmed_and_then_confirmed_by_what_the_server_pushes() 
     let proxy = world.proxy();
     let alice = Daemon::with_servers(&world, "alice", &[proxy.url()]).started();
     let address = alice.address();
-    eventually("the new address to be followed", || proxy.pending(), |pending| *pending == 0);
-    proxy.clear();
+    let subscribe = "blockchain.scripthash.subscribe";
+    eventually(
+        "every address to be followed",
+        || (proxy.transcript().count(subscribe), proxy.transcript().replies(subscribe)),
+        |(asked, answered)| *asked > 0 && asked == answered,
+    );
+    let mark = proxy.mark();
 
     let txid = world.bitcoind.pay(&address, 123_456).to_string();
     alice.balance_is("onchain_pending_sat", 123_456);
@@ -30,7 +35,7 @@ fn a_deposit_is_seen_unconfirmed_and_then_confirmed_by_what_the_server_pushes() 
     assert_eq!(done["height"], json!(world.bitcoind.height()));
 
     // One question for each notification, one for the body, one for the proof: nothing is polled.
-    let counts = proxy.requests();
+    let counts = proxy.since(mark).counts();
     for (method, most) in [
         ("blockchain.scripthash.get_history", 2),
         ("blockchain.transaction.get", 1),
@@ -39,7 +44,16 @@ fn a_deposit_is_seen_unconfirmed_and_then_confirmed_by_what_the_server_pushes() 
         let asked = counts.get(method).copied().unwrap_or(0);
         assert!(asked >= 1 && asked <= most, "{method} was asked {asked} times: {counts:?}");
     }
-    let known = ["get_history", "transaction.get", "get_merkle", "scripthash.subscribe", "estimatefee", "get_fee_histogram", "relayfee", "mempool.get_info"];
+    let known = [
+        "get_history",
+        "transaction.get",
+        "get_merkle",
+        "scripthash.subscribe",
+        "estimatefee",
+        "get_fee_histogram",
+        "relayfee",
+        "mempool.get_info",
+    ];
     for method in counts.keys() {
         assert!(known.iter().any(|known| method.contains(known)), "asked without need: {counts:?}");
     }

@@ -67,7 +67,7 @@ fn the_miner_can_pay_many_times_without_a_block() {
 #[test]
 fn electrumx_follows_a_reorganisation() {
     let world = World::new();
-    let txid = world.pay(&world.bitcoind.new_address(), 70_000);
+    let txid = world.pay(world.bitcoind.new_address(), 70_000);
     world.mine(3);
     let (height, old) = (world.bitcoind.height(), world.bitcoind.best_hash());
 
@@ -259,11 +259,13 @@ fn electrumx_holds_replies_back_when_it_is_not_hurried() {
     world.electrumx.take_your_time();
     world.electrumx.start();
     let mut probe = world.probe();
+    // The first kilobyte of a connection is not held back.
+    probe.call("blockchain.block.headers", &json!([0, 100]));
     let start = Instant::now();
-    for _ in 0..4 {
+    for _ in 0..2 {
         probe.call("server.ping", &json!([]));
     }
-    assert!(start.elapsed() > Duration::from_secs(1), "four replies took only {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(1), "two replies took only {:?}", start.elapsed());
 }
 
 /// Only a helper: what the next test runs in a process of its own, and kills.

@@ -13,11 +13,11 @@ fn a_deposit_taken_back_with_its_block_is_pending_again_and_then_confirmed_elsew
     for depth in [1, 3, 6] {
         let alice = Daemon::new(&world, &format!("alice{depth}")).started();
         let address = alice.address();
-        world.bitcoind.pay(&address, 70_000);
+        let txid = world.bitcoind.pay(&address, 70_000);
         world.bitcoind.mine(depth);
         alice.balance_is("onchain_confirmed_sat", 70_000);
         // A longer chain without the deposit, which is back in the mempool.
-        world.bitcoind.reorg_without(depth, depth + 1);
+        world.bitcoind.reorg_without(depth, depth + 1, &[txid]);
         alice.at_height(world.bitcoind.height());
         alice.balance_is("onchain_confirmed_sat", 0);
         alice.balance_is("onchain_pending_sat", 70_000);
@@ -34,7 +34,7 @@ fn a_deposit_that_moves_to_another_block_of_the_same_height_is_proven_again() {
     world.bitcoind.mine(1);
     alice.balance_is("onchain_confirmed_sat", 70_000);
     let before = world.bitcoind.best_hash();
-    world.bitcoind.reorg_with(1, 2, &[txid]);
+    world.bitcoind.reorg(1, 2);
     alice.at_height(world.bitcoind.height());
     assert_ne!(world.bitcoind.hash_at(world.bitcoind.height() - 1), before);
     alice.balance_is("onchain_confirmed_sat", 70_000);
@@ -53,7 +53,7 @@ fn a_funding_taken_back_before_the_channel_is_ready_confirms_again_and_the_chann
     for node in [&alice, &bob] {
         node.at_height(world.bitcoind.height());
     }
-    world.bitcoind.reorg_without(2, 3);
+    world.bitcoind.reorg_without(2, 3, &[funding(&opened)]);
     for node in [&alice, &bob] {
         node.at_height(world.bitcoind.height());
         assert_eq!(node.channels("opening").len(), 1);
@@ -68,7 +68,7 @@ fn a_funding_taken_back_before_the_channel_is_ready_confirms_again_and_the_chann
 fn a_shallow_reorganisation_leaves_a_ready_channel_alone() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
-    world.bitcoind.reorg_without(2, 4);
+    world.bitcoind.reorg(2, 4);
     for node in [&alice, &bob] {
         node.at_height(world.bitcoind.height());
         node.usable(1);
@@ -81,7 +81,9 @@ fn a_funding_taken_back_after_the_channel_was_ready_closes_it_and_the_money_stay
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     // Deeper than the funding: LDK closes a channel whose funding is gone.
-    world.bitcoind.reorg_without(7, 8);
+    let point = alice.usable(1)[0]["funding"].as_str().expect("an outpoint").to_string();
+    let txid = point.split(':').next().expect("a txid").parse().expect("a txid");
+    world.bitcoind.reorg_without(7, 8, &[txid]);
     for node in [&alice, &bob] {
         node.at_height(world.bitcoind.height());
     }
@@ -94,4 +96,8 @@ fn a_funding_taken_back_after_the_channel_was_ready_closes_it_and_the_money_stay
     crate::support::scenes::mine_until(&world, 1100, &[&alice, &bob], || {
         alice.balance("onchain_confirmed_sat") > DEPOSIT - 30_000
     });
+}
+
+fn funding(opened: &serde_json::Value) -> bitcoin::Txid {
+    opened["funding_txid"].as_str().and_then(|text| text.parse().ok()).expect("a txid")
 }

@@ -31,7 +31,11 @@ fn a_server_that_goes_away_is_waited_for_and_what_was_missed_is_caught_up() {
     let alice = Daemon::new(&world, "alice").started();
     let address = alice.address();
     world.electrumx.stop();
-    eventually("alice to notice", || alice.json(&["status"])["state"].clone(), |state| *state != json!("ready"));
+    eventually(
+        "alice to notice",
+        || alice.json(&["status"])["state"].clone(),
+        |state| *state != json!("ready"),
+    );
     world.bitcoind.pay(&address, 50_000);
     world.bitcoind.mine(3);
     world.electrumx.start();
@@ -47,7 +51,7 @@ fn the_next_server_takes_over_when_the_first_dies() {
     let servers = [first.url(), world.server()];
     let alice = Daemon::with_servers(&world, "alice", &servers).started();
     assert_eq!(in_use(&alice), json!(first.url()));
-    first.down();
+    first.go_down();
     eventually("the second to be in use", || in_use(&alice), |address| *address == json!(world.server()));
     alice.ready();
     alice.funded(&world, 80_000);
@@ -64,7 +68,8 @@ fn a_server_of_another_network_is_not_used() {
     let folder = world.folder().join("signet");
     std::fs::create_dir_all(&folder).expect("the test's own folder");
     let mut other = Daemon::new(&world, "signet");
-    let text = format!("network = \"signet\"\n[[server]]\nurl = \"{}\"\n[node]\nlisten = []\n", world.server());
+    let text =
+        format!("network = \"signet\"\n[[server]]\nurl = \"{}\"\n[node]\nlisten = []\n", world.server());
     std::fs::write(folder.join("lightnode.toml"), text).expect("the test's own folder");
     other.start();
     let status = eventually(
@@ -93,5 +98,9 @@ fn channels_work_on_after_the_server_was_away() {
 fn in_use(node: &Daemon) -> serde_json::Value {
     let status = node.json(&["status"]);
     let servers = status["servers"].as_array().expect("a list").iter();
-    servers.filter(|server| server["role"] == "in_use").map(|server| server["address"].clone()).next().unwrap_or(json!(null))
+    servers
+        .filter(|server| server["role"] == "in_use")
+        .map(|server| server["address"].clone())
+        .next()
+        .unwrap_or(json!(null))
 }

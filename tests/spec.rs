@@ -5,5 +5,27 @@
 
 mod support;
 
+/// The API on its socket: answers in every state, errors with code, message and hint.
+mod api;
+/// The house: which room may use which.
+mod architecture;
+/// Channels: opened, used in both directions, closed by agreement, remembered over restarts.
+mod channels;
+/// The command line: every command as JSON and for people, every exit code.
+mod cli;
+/// Configuration: mistakes are named, files that ship with the project hold.
+mod config;
+/// Channels closed by force, from either side.
+mod force_close;
+/// Deposits and withdrawals.
+mod onchain;
 /// The tools of the other tests do what those rely on.
 mod parts;
+/// `pay` and `receive`: outcomes, fees, repetition, routes, bad invoices.
+mod payments;
+/// Blocks that are taken back, with what was in them.
+mod reorgs;
+/// Killed in the middle of things, the node comes up and its book tells the truth.
+mod restarts;
+/// Servers that are away, come back, or are of another network.
+mod servers;

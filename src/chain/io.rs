@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bitcoin::block::Header;
-use bitcoin::{BlockHash, ScriptBuf, Transaction, TxMerkleNode, Txid};
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{BlockHash, Script, ScriptBuf, Transaction, TxMerkleNode, Txid};
 
 use super::merkle::ProvenTx;
 
@@ -17,6 +18,13 @@ pub struct SourceId(pub u64);
 /// Electrum script hash: SHA-256 of the script, in the byte order of the hash (reversed on the wire).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScriptHash(pub [u8; 32]);
+
+impl ScriptHash {
+    /// The hash by which servers know a script.
+    pub fn of(script: &Script) -> Self {
+        ScriptHash(sha256::Hash::hash(script.as_bytes()).to_byte_array())
+    }
+}
 
 /// Electrum status: SHA-256 of `txid:height:` concatenated over the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +37,19 @@ pub struct Owners {
     pub wallet: bool,
     /// LDK's confirmables (told of proven transactions only).
     pub lightning: bool,
+}
+
+impl Owners {
+    /// Either's.
+    #[must_use]
+    pub fn union(self, other: Owners) -> Owners {
+        Owners { wallet: self.wallet || other.wallet, lightning: self.lightning || other.lightning }
+    }
+
+    /// True when each of `other` is in here.
+    pub fn contains(self, other: Owners) -> bool {
+        self.union(other) == self
+    }
 }
 
 /// A script to follow.
@@ -101,7 +122,8 @@ pub enum Input {
     Status { source: SourceId, script: ScriptHash, status: Option<Status> },
     /// The outcome of a request.
     Answer { source: SourceId, request: Request, reply: Result<Reply, Refusal> },
-    /// A script to follow from now on (idempotent; owners are united).
+    /// A script to follow from now on (idempotent; owners are united). At start all are put in before the first
+    /// [`Input::Up`]: what is not watched yet cannot hold a delivery back.
     Watch(Watch),
     /// The last [`Action::Deliver`] was carried out, and every watch that it brought forth has been put in.
     Delivered,
@@ -114,11 +136,16 @@ pub enum Input {
 pub enum Action {
     /// Ask a server.
     Ask { source: SourceId, request: Request },
-    /// Make these headers durable before anything later: all heights from `from` on are replaced.
-    StoreHeaders { from: u32, headers: Vec<Header> },
+    /// Make these headers durable before anything later: all heights from `from` on are replaced. In the same write,
+    /// `fork` replaces the stored [`Told::fork`]: it says of what the listeners still have to be told, which a crash
+    /// would otherwise make impossible to find out, since the headers that left are gone.
+    StoreHeaders { from: u32, headers: Vec<Header>, fork: Option<BlockRef> },
+    /// Make these older headers durable: they end right below the lowest stored one, which stays.
+    StoreOlderHeaders { from: u32, headers: Vec<Header> },
     /// Make what is known of a script durable, so that a restart can deliver it without asking.
     StoreHistory(ScriptRecord),
-    /// Tell the listeners; then put in their new watches, then [`Input::Delivered`]. One at a time.
+    /// Tell the listeners; then store what [`Plan::told`] says, put in their new watches, then [`Input::Delivered`].
+    /// One at a time.
     Deliver(Plan),
     /// Something to say about a server.
     Report { source: SourceId, report: Report },
@@ -129,11 +156,11 @@ pub enum Action {
 pub struct ScriptRecord {
     /// The script.
     pub script: ScriptHash,
-    /// The status for which the history was fetched whole; `None`: never used.
+    /// The status for which the history was fetched whole; `None`: never used, or never fetched whole.
     pub status: Option<Status>,
     /// Confirmed transactions of its history.
     pub confirmed: Vec<ProofRecord>,
-    /// True when the history had unconfirmed entries (these are fetched again after a restart).
+    /// True when the history had unconfirmed entries (it is fetched again after a restart).
     pub unconfirmed: bool,
 }
 
@@ -161,6 +188,15 @@ pub struct BlockRef {
     pub hash: BlockHash,
 }
 
+/// What the listeners were told of the chain, as the driver stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The last [`Plan::told`].
+    pub tip: BlockRef,
+    /// The last [`Action::StoreHeaders`]' `fork`, unless a plan with a `fork` was delivered since.
+    pub fork: Option<BlockRef>,
+}
+
 /// One delivery. To be applied under one lock, in the order of the fields:
 /// what left the chain, then one block's transactions, then the tip, then the mempool.
 ///
@@ -173,10 +209,27 @@ pub struct Plan {
     pub fork: Option<BlockRef>,
     /// Transactions of one block, in block order. The block may lie below a tip told earlier.
     pub block: Option<PlanBlock>,
-    /// The new best block, told when nothing more is known to come below it.
+    /// The new best block, told when nothing more is known to come below it. Never with a `block`: what a listener
+    /// registers while it hears of that block may reveal more in it or above, and a listener that hears of the height
+    /// first gives up contracts that were claimed in time.
     pub tip: Option<(Header, u32)>,
     /// Changes of the unconfirmed transactions of wallet scripts.
     pub mempool: MempoolChange,
+}
+
+impl Plan {
+    /// True when there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        let chain = self.fork.is_none() && self.block.is_none() && self.tip.is_none();
+        chain && self.mempool.seen.is_empty() && self.mempool.gone.is_empty()
+    }
+
+    /// The block up to which the listeners know our chain once this plan is delivered, where it changes that; to be
+    /// stored as [`Told::tip`] (and with a `fork`, [`Told::fork`] is cleared).
+    pub fn told(&self) -> Option<BlockRef> {
+        let tip = self.tip.map(|(header, height)| BlockRef { height, hash: header.block_hash() });
+        tip.or(self.fork)
+    }
 }
 
 /// Transactions proven to be in one block of our best chain.

@@ -1,17 +1,114 @@
 //! Merkle proofs.
+//!
+//! Contract:
+//! - A merkle tree does not say where its leaves are. Two 32-byte nodes side by side are 64 bytes, and so is a
+//!   transaction made for it (CVE-2017-12842): a 64-byte leaf is refused, and so is an inner node that reads as one.
+//! - A row with an odd number of nodes repeats its last one, so a node may equal its *right* sibling; a node that
+//!   equals its *left* one stands on a copy (CVE-2012-2459) and its position is a fiction.
+//! - A branch is as deep as the largest possible block needs: 4,000,000 / 240 weight units are less than 2¹⁵
+//!   transactions. `pos` must lie in a tree of that depth; servers do not bound it.
+//! - LDK and BDK hear of a confirmation only through [`ProvenTx`], and [`prove`] alone makes one.
 
 use std::sync::Arc;
 
-use bitcoin::Transaction;
 use bitcoin::block::Header;
+use bitcoin::hashes::{Hash, HashEngine};
+use bitcoin::{Transaction, TxMerkleNode, Txid, consensus};
+
+use super::io::{BlockRef, ProofRecord};
+
+/// Levels of the deepest tree that a block can have.
+pub const MAX_DEPTH: usize = 15;
+
+/// Size of two nodes, and of the transaction that plays one.
+const NODE_PAIR: usize = 64;
 
 /// A transaction proven to be in a block of our own header tree. Its only constructor is [`prove`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenTx {
     tx: Arc<Transaction>,
+    txid: Txid,
+    branch: Vec<TxMerkleNode>,
+    pos: u32,
+    header: Header,
+    block: BlockRef,
+}
+
+/// Why a branch proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// More levels than a block can have.
+    #[error("the branch is deeper than a block can be")]
+    TooDeep,
+    /// The position is outside a tree of this depth.
+    #[error("the position is outside the tree")]
+    Position,
+    /// The leaf is 64 bytes long and could be an inner node (CVE-2017-12842).
+    #[error("the transaction is 64 bytes long, as an inner node is")]
+    LeafLikeNode,
+    /// An inner node reads as a transaction (CVE-2017-12842).
+    #[error("an inner node reads as a transaction")]
+    NodeLikeTransaction,
+    /// A node equals its left sibling (CVE-2012-2459).
+    #[error("a node stands on a copy of its left sibling")]
+    Duplicate,
+    /// It leads elsewhere than to the header's root.
+    #[error("the branch does not lead to the header's root")]
+    WrongRoot,
+}
+
+impl ProofError {
+    /// True when no header whatever could make the proof good.
+    pub fn malformed(self) -> bool {
+        self != ProofError::WrongRoot
+    }
+}
+
+/// Proves that `tx` is in the block of `header`, which must come from our own header tree, at `height` there.
+pub fn prove(
+    tx: Arc<Transaction>,
+    branch: Vec<TxMerkleNode>,
+    pos: u32,
     header: Header,
     height: u32,
-    pos: u32,
+) -> Result<ProvenTx, ProofError> {
+    if branch.len() > MAX_DEPTH {
+        return Err(ProofError::TooDeep);
+    }
+    if pos >> branch.len() != 0 {
+        return Err(ProofError::Position);
+    }
+    if tx.base_size() == NODE_PAIR {
+        return Err(ProofError::LeafLikeNode);
+    }
+    let txid = tx.compute_txid();
+    if root(txid, &branch, pos)? != header.merkle_root {
+        return Err(ProofError::WrongRoot);
+    }
+    let block = BlockRef { height, hash: header.block_hash() };
+    Ok(ProvenTx { tx, txid, branch, pos, header, block })
+}
+
+/// The root that a branch leads to.
+fn root(txid: Txid, branch: &[TxMerkleNode], pos: u32) -> Result<TxMerkleNode, ProofError> {
+    let mut node = TxMerkleNode::from(txid);
+    for (level, &sibling) in branch.iter().enumerate() {
+        let is_right = (pos >> level) & 1 == 1;
+        if is_right && sibling == node {
+            return Err(ProofError::Duplicate);
+        }
+        let (left, right) = if is_right { (sibling, node) } else { (node, sibling) };
+        let mut pair = [0; NODE_PAIR];
+        pair[..32].copy_from_slice(left.as_ref());
+        pair[32..].copy_from_slice(right.as_ref());
+        if consensus::deserialize::<Transaction>(&pair).is_ok() {
+            return Err(ProofError::NodeLikeTransaction);
+        }
+        let mut engine = TxMerkleNode::engine();
+        engine.input(&pair);
+        node = TxMerkleNode::from_engine(engine);
+    }
+    Ok(node)
 }
 
 impl ProvenTx {
@@ -19,16 +116,42 @@ impl ProvenTx {
     pub fn tx(&self) -> &Arc<Transaction> {
         &self.tx
     }
+    /// Its id.
+    pub fn txid(&self) -> Txid {
+        self.txid
+    }
     /// Header of its block.
     pub fn header(&self) -> &Header {
         &self.header
     }
+    /// Its block.
+    pub fn block(&self) -> BlockRef {
+        self.block
+    }
     /// Height of its block.
     pub fn height(&self) -> u32 {
-        self.height
+        self.block.height
     }
     /// Position in its block; 0 is the coinbase.
     pub fn pos(&self) -> u32 {
         self.pos
     }
+    /// Merkle branch from the leaf upwards.
+    pub fn branch(&self) -> &[TxMerkleNode] {
+        &self.branch
+    }
+    /// The proof as it is stored.
+    pub fn to_record(&self) -> ProofRecord {
+        ProofRecord {
+            tx: self.tx.clone(),
+            height: self.block.height,
+            block: self.block.hash,
+            branch: self.branch.clone(),
+            pos: self.pos,
+        }
+    }
 }
+
+#[cfg(test)]
+#[path = "merkle_tests.rs"]
+mod tests;

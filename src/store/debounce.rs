@@ -89,3 +89,59 @@ impl Debounce {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(600);
+
+    fn key() -> Key {
+        Key::new("", "", "scorer")
+    }
+
+    fn values(due: &[Due]) -> Vec<Option<Vec<u8>>> {
+        due.iter().map(|due| due.value.as_deref().cloned()).collect()
+    }
+
+    #[test]
+    fn the_first_value_is_due_at_once_and_the_next_only_after_the_interval() {
+        let start = Instant::now();
+        let mut held = Debounce::new(INTERVAL);
+        held.put(key(), Some(vec![1]), start);
+        let due = held.due(Some(start));
+        assert_eq!(values(&due), [Some(vec![1])]);
+        held.settle(&due[0], true, start);
+        assert_eq!(held.deadline(), None);
+        let minute = Duration::from_secs(60);
+        held.put(key(), Some(vec![2]), start + minute);
+        held.put(key(), Some(vec![3]), start + 2 * minute);
+        assert_eq!(held.deadline(), Some(start + INTERVAL));
+        assert!(held.due(Some(start + INTERVAL - minute)).is_empty());
+        assert_eq!(values(&held.due(Some(start + INTERVAL))), [Some(vec![3])]);
+    }
+
+    #[test]
+    fn a_value_that_comes_while_an_older_one_is_written_is_not_lost() {
+        let start = Instant::now();
+        let mut held = Debounce::new(INTERVAL);
+        held.put(key(), Some(vec![1]), start);
+        let due = held.due(Some(start));
+        held.put(key(), None, start);
+        held.settle(&due[0], true, start);
+        assert_eq!(held.get(&key()), Some(None));
+        assert_eq!(held.deadline(), Some(start + INTERVAL));
+        assert_eq!(values(&held.due(None)), [None]);
+    }
+
+    #[test]
+    fn a_value_that_could_not_be_written_is_tried_again_soon() {
+        let start = Instant::now();
+        let mut held = Debounce::new(INTERVAL);
+        held.put(key(), Some(vec![1]), start);
+        let due = held.due(Some(start));
+        held.settle(&due[0], false, start);
+        assert_eq!(held.deadline(), Some(start + AGAIN));
+        assert_eq!(held.get(&key()).flatten().as_deref(), Some(&vec![1]));
+    }
+}

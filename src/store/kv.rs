@@ -45,7 +45,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn new(primary: &str, secondary: &str, key: &str) -> Self {
+    pub(super) fn new(primary: &str, secondary: &str, key: &str) -> Self {
         Self { primary: primary.to_owned(), secondary: secondary.to_owned(), key: key.to_owned() }
     }
 
@@ -153,11 +153,7 @@ impl KvStore {
     }
 
     fn remove_lazily(&self, key: Key) -> Result<(), StoreError> {
-        if self.store.0.writer.write_lazily(REMOVE, move |tx| delete(tx, &key)) {
-            Ok(())
-        } else {
-            Err(StoreError::Closed { what: REMOVE })
-        }
+        self.store.write_later(REMOVE, move |tx| delete(tx, &key))
     }
 }
 

@@ -27,6 +27,8 @@ mod reader;
 mod schema;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;
@@ -103,6 +105,15 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         self.0.writer.write_async(what, f)
+    }
+
+    /// As [`Self::write`], but returns at once: done with the next commit, or after half a minute, in the order of the
+    /// calls. May be lost in a power cut before that, and a failure is only logged: for what can bear it.
+    pub fn write_later<F>(&self, what: &'static str, f: F) -> Result<(), StoreError>
+    where
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+    {
+        if self.0.writer.write_lazily(what, f) { Ok(()) } else { Err(StoreError::Closed { what }) }
     }
 
     /// Runs `f` on a read-only snapshot of what is committed.

@@ -58,15 +58,25 @@ impl Store {
         if known.as_ref() == Some(&bytes) {
             return Ok(txid);
         }
-        let purpose = purpose.to_owned();
-        self.write(ADD, move |tx| {
-            tx.execute(
-                "INSERT INTO outbox (txid, package, purpose, added_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET package = excluded.package, purpose = excluded.purpose",
-                (key, bytes, purpose, now),
-            )
-            .map(|_| txid)
-        })
+        let (package, purpose) = (package.to_vec(), purpose.to_owned());
+        self.write(ADD, move |tx| Self::outbox_put(tx, &package, &purpose, now).map(|()| txid))
+    }
+
+    /// As [`Self::outbox_add`], in a transaction of [`Self::write`], for rooms that store more with it. An empty
+    /// package is nothing.
+    pub fn outbox_put(
+        tx: &rusqlite::Transaction<'_>,
+        package: &[Transaction],
+        purpose: &str,
+        now: u64,
+    ) -> rusqlite::Result<()> {
+        let Some(txid) = package.last().map(Transaction::compute_txid) else { return Ok(()) };
+        tx.execute(
+            "INSERT INTO outbox (txid, package, purpose, added_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET package = excluded.package, purpose = excluded.purpose",
+            (txid.to_byte_array(), serialize(&package.to_vec()), purpose, now),
+        )
+        .map(|_| ())
     }
 
     /// All packages, in the order in which they were added.

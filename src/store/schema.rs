@@ -181,3 +181,60 @@ fn copy_before(connection: &Connection, path: &Path, version: usize) -> Result<(
         .map_err(StoreError::io("sync", &partial))?;
     std::fs::rename(&partial, &made).map_err(StoreError::io("name the copy", &made))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: Identity = Identity { network: Network::Regtest, fingerprint: [1, 2, 3, 4] };
+    const SECOND: &str =
+        "ALTER TABLE meta ADD COLUMN note TEXT; INSERT INTO meta VALUES ('two', x'02', 'new')";
+
+    fn keys(connection: &Connection) -> Vec<String> {
+        let mut statement = connection.prepare("SELECT key FROM meta ORDER BY key").unwrap();
+        let keys = statement.query_map([], |row| row.get(0)).unwrap();
+        keys.map(|key| key.unwrap()).collect()
+    }
+
+    fn version_one(dir: &Path) -> PathBuf {
+        let path = dir.join("lightnode.db");
+        let connection = open_with(&path, IDENTITY, MIGRATIONS).unwrap();
+        connection.execute("INSERT INTO meta VALUES ('one', x'01')", []).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_migration_keeps_what_was_there_and_leaves_a_copy_of_the_old_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = version_one(dir.path());
+        let connection = open_with(&path, IDENTITY, &[MIGRATIONS[0], SECOND]).unwrap();
+        assert_eq!(keys(&connection), ["one", "two"]);
+        let copy = Connection::open(dir.path().join("lightnode.db.version-1")).unwrap();
+        assert_eq!(keys(&copy), ["one"]);
+        drop(connection);
+        // Done once.
+        assert_eq!(keys(&open_with(&path, IDENTITY, &[MIGRATIONS[0], SECOND]).unwrap()), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_failing_migration_leaves_the_database_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = version_one(dir.path());
+        let broken = format!("{SECOND}; INSERT INTO no_such_table VALUES (1)");
+        for _ in 0..2 {
+            let error = open_with(&path, IDENTITY, &[MIGRATIONS[0], &broken]).unwrap_err();
+            assert!(error.to_string().contains("it is as it was before"), "{error}");
+        }
+        assert_eq!(keys(&open_with(&path, IDENTITY, MIGRATIONS).unwrap()), ["one"]);
+    }
+
+    #[test]
+    fn a_fresh_database_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        version_one(dir.path());
+        let copies = std::fs::read_dir(dir.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().contains("version"));
+        assert_eq!(copies.count(), 0);
+    }
+}

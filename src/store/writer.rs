@@ -136,7 +136,7 @@ impl Writer {
             value: None,
             reply: move |value| {
                 if let Err(error) = value {
-                    tracing::warn!(%error, "a deferred removal failed; it will be repeated by who asked for it");
+                    tracing::warn!(%error, "what was to be written later was not written");
                 }
             },
         });

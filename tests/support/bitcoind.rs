@@ -27,6 +27,7 @@ regtest=1
 [regtest]
 server=1
 txindex=1
+keypool=10
 connect=0
 listen=0
 dnsseed=0
@@ -44,6 +45,7 @@ par=1
 dbcache=8
 mempooltruc=enforce
 permitephemeral=anchor,send,dust
+softwareexpiry=0
 rejectparasites=0
 rejecttokens=0
 datacarriersize=100000
@@ -81,7 +83,7 @@ impl Bitcoind {
         Self { folder: folder.into(), port, password, client, process }
     }
 
-    /// Waits until it answers. An error means that it ended instead, for example because its port was taken.
+    /// Waits until it answers. An error means that it ended instead, most likely because its port was taken.
     pub(crate) fn wait_ready(&mut self) -> Result<(), String> {
         let (client, process) = (&self.client, &mut self.process);
         let ask = || {
@@ -90,7 +92,11 @@ impl Bitcoind {
                 None => (false, error.to_string()),
             })
         };
-        poll(START, ask, |(ended, _)| *ended).map(drop).map_err(|(_, why)| why)
+        match poll(START, ask, |(ended, _)| *ended) {
+            Ok(_) => Ok(()),
+            Err((true, why)) => Err(why),
+            Err((false, why)) => panic!("bitcoind does not answer: {why}\n{}", self.process.log().tail(20)),
+        }
     }
 
     /// Ends it in an orderly way, so that its folder can be started again or copied.

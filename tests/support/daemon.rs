@@ -239,9 +239,12 @@ impl Daemon {
     /// The line of its book, once it has this status.
     pub(crate) fn entry(&self, id: &str, status: &str) -> Value {
         let what = format!("{}: {id} to be {status}", self.name);
-        let seen = within(Duration::from_secs(90), &what, || self.run(&["show", id]), |ran| {
-            ran.code == 0 && ran.json()["status"] == status
-        });
+        let seen = within(
+            Duration::from_secs(90),
+            &what,
+            || self.run(&["show", id]),
+            |ran| ran.code == 0 && ran.json()["status"] == status,
+        );
         seen.json()
     }
 

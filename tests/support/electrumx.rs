@@ -87,7 +87,7 @@ impl ElectrumX {
         self.process = Some(Process::spawn("ElectrumX", &command, &self.folder.join("electrumx.log")));
     }
 
-    /// Waits until it serves. An error means that it ended, or that one of its ports was taken.
+    /// Waits until it serves. An error means that it ended or that one of its ports was taken.
     pub(crate) fn wait_ready(&mut self) -> Result<(), String> {
         let process = self.process.as_mut().expect("it was launched");
         let [tcp, tls] = [self.tcp, self.tls].map(|port| format!("server listening on 127.0.0.1:{port}"));
@@ -99,7 +99,11 @@ impl ElectrumX {
             let hopeless = text.contains("failed to listen") || process.exit_status().is_some();
             Err((hopeless, format!("ElectrumX does not serve:\n{}", process.log().tail(20))))
         };
-        poll(START, look, |(hopeless, _)| *hopeless).map_err(|(_, why)| why)
+        match poll(START, look, |(hopeless, _)| *hopeless) {
+            Ok(()) => Ok(()),
+            Err((true, why)) => Err(why),
+            Err((false, why)) => panic!("{why}"),
+        }
     }
 
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same ports, and waits until it serves.

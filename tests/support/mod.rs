@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod bitcoind;
+pub(crate) mod daemon;
 pub(crate) mod electrumx;
 pub(crate) mod eventually;
 pub(crate) mod identity;
@@ -13,6 +14,7 @@ pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod scenes;
 pub(crate) mod template;
 pub(crate) mod tools;
 pub(crate) mod transcript;

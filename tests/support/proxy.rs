@@ -107,6 +107,11 @@ impl Proxy {
         self.address
     }
 
+    /// The same, as a configuration names it.
+    pub(crate) fn url(&self) -> String {
+        format!("tcp://{}", self.address())
+    }
+
     /// Everything that went through so far.
     pub(crate) fn transcript(&self) -> Transcript {
         self.since(0)

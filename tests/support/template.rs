@@ -19,6 +19,9 @@ use super::tools::tools;
 /// Of the 120 rewards of 50 BTC, 21 can be spent at once.
 pub(crate) const BLOCKS: u32 = 120;
 
+/// What the programs had to say while the template was made.
+const LOGS: [&str; 2] = ["bitcoind.log", "electrumx.log"];
+
 /// Copies the first chain into `folder`, as `bitcoind` and `electrumx`.
 pub(crate) fn unpack(folder: &Path) {
     static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(find_or_build);
@@ -57,7 +60,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_dir() {
             copy(&source, &target)?;
-        } else if source.extension().is_none_or(|end| end != "log") || source.ends_with("LOG") {
+        } else if !LOGS.iter().any(|log| entry.file_name() == *log) {
             fs::copy(&source, &target)?;
         }
     }

@@ -78,18 +78,17 @@ CREATE TABLE peer (
     last_connected INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- The book: every payment in and out. Texts and blobs as in ledger/record.rs.
+-- The book: every payment in and out. `record` is the JSON of ledger/record.rs; the other columns are for finding it.
+-- `side` keeps a payment to somebody and one from somebody with the same hash apart.
 CREATE TABLE payment (
-    id                TEXT PRIMARY KEY,
-    kind              TEXT NOT NULL,
-    direction         TEXT NOT NULL,
-    state             TEXT NOT NULL,
-    created_at        INTEGER NOT NULL,
-    updated_at        INTEGER NOT NULL,
-    record            TEXT NOT NULL
+    seq    INTEGER PRIMARY KEY,
+    id     TEXT NOT NULL,
+    side   TEXT NOT NULL,
+    open   INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    UNIQUE (id, side)
 ) STRICT;
-CREATE INDEX payment_by_time ON payment (created_at, id);
-CREATE INDEX payment_open ON payment (state) WHERE state IN ('pending', 'unknown');
+CREATE INDEX payment_open ON payment (seq) WHERE open = 1;
 
 -- What forwarding earned.
 CREATE TABLE forward (
@@ -103,7 +102,7 @@ CREATE TABLE forward (
 
 -- Channels that are no more, and why.
 CREATE TABLE closed_channel (
-    channel TEXT PRIMARY KEY,
-    record  TEXT NOT NULL,
-    at      INTEGER NOT NULL
+    seq     INTEGER PRIMARY KEY,
+    channel TEXT NOT NULL UNIQUE,
+    record  TEXT NOT NULL
 ) STRICT;

@@ -1,0 +1,198 @@
+//! A session: the handle to a connection's task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bitcoin::Transaction;
+use bitcoin::consensus::encode::serialize_hex;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::error::{NoAnswer, SourceError, Trouble};
+use super::super::fees::{FeeClaims, TARGETS};
+use super::super::rejection::{BroadcastError, Rejection, classify};
+use super::super::{BoxFuture, Event, EventSink, Session, SessionInfo, TlsState};
+use super::Limits;
+use super::connection::{Call, Connection};
+use super::handshake::{Greeting, Protocol};
+use super::lines::Wire;
+use super::replies;
+use crate::chain::io::{Request, SourceId};
+use crate::config::ServerAddr;
+
+/// A live connection to an Electrum server.
+pub(super) struct ElectrumSession {
+    info: SessionInfo,
+    latency: Arc<AtomicU64>,
+    caller: Caller,
+}
+
+/// The part that futures take along.
+#[derive(Clone)]
+struct Caller {
+    calls: mpsc::UnboundedSender<Call>,
+    protocol: Protocol,
+    /// An electrs answers `estimatefee` with an error, and errors cost: asked once a connection.
+    no_estimates: Arc<AtomicBool>,
+}
+
+/// A connection whose first event is the tip that the greeting brought.
+pub(super) struct Opened {
+    connection: Connection,
+    first: Event,
+}
+
+impl Opened {
+    pub(super) async fn run(self) {
+        self.connection.run(self.first).await;
+    }
+}
+
+/// Makes a session out of a greeted connection.
+pub(super) fn open(
+    addr: &ServerAddr,
+    id: SourceId,
+    tls: TlsState,
+    wire: Wire,
+    greeting: Greeting,
+    events: EventSink,
+    limits: Limits,
+) -> (ElectrumSession, Opened) {
+    let Greeting { software, protocol, tip: (header, height) } = greeting;
+    let info = SessionInfo {
+        addr: addr.clone(),
+        software,
+        protocol: protocol.to_string(),
+        tls,
+        since: SystemTime::now(),
+        latency: Duration::ZERO,
+    };
+    let latency = Arc::new(AtomicU64::new(0));
+    let (calls, receiver) = mpsc::unbounded_channel();
+    let connection = Connection::new(id, wire, events, receiver, limits, latency.clone());
+    let caller = Caller { calls, protocol, no_estimates: Arc::default() };
+    (ElectrumSession { info, latency, caller }, Opened { connection, first: Event::Tip { header, height } })
+}
+
+impl Session for ElectrumSession {
+    fn ask(&self, request: Request) {
+        // A dead connection has its `Closed` under way.
+        let _ = self.caller.calls.send(Call::Ask(request));
+    }
+
+    fn broadcast(&self, tx: &Transaction) -> BoxFuture<'static, Result<(), BroadcastError>> {
+        let (caller, tx) = (self.caller.clone(), serialize_hex(tx));
+        Box::pin(async move { caller.broadcast(&tx).await })
+    }
+
+    fn broadcast_package(&self, txs: &[Transaction]) -> BoxFuture<'static, Result<(), BroadcastError>> {
+        let (caller, txs) = (self.caller.clone(), txs.iter().map(serialize_hex).collect::<Vec<_>>());
+        Box::pin(async move { caller.broadcast_package(&txs).await })
+    }
+
+    fn fee_claims(&self) -> BoxFuture<'static, Result<FeeClaims, SourceError>> {
+        let caller = self.caller.clone();
+        Box::pin(async move { caller.fee_claims().await })
+    }
+
+    fn info(&self) -> SessionInfo {
+        let latency = Duration::from_micros(self.latency.load(Ordering::Relaxed));
+        SessionInfo { latency, ..self.info.clone() }
+    }
+}
+
+impl Caller {
+    async fn call(&self, method: &'static str, params: String) -> Result<Box<RawValue>, SourceError> {
+        let (waiter, answer) = oneshot::channel();
+        let call = Call::Raw { method, params, waiter };
+        self.calls.send(call).map_err(|_| Trouble::Closed)?;
+        answer.await.map_err(|_| Trouble::Closed)?
+    }
+
+    async fn broadcast(&self, tx: &str) -> Result<(), BroadcastError> {
+        match self.call("blockchain.transaction.broadcast", format!("[\"{tx}\"]")).await {
+            Ok(txid) => Ok(replies::txid(&txid).map(drop)?),
+            Err(SourceError::Refused(NoAnswer::Said(error))) => {
+                classify(error.text.raw()).map_or(Ok(()), |rejection| Err(rejection.into()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn broadcast_package(&self, txs: &[String]) -> Result<(), BroadcastError> {
+        if self.protocol < Protocol::V1_6 || txs.len() < 2 {
+            return self.one_by_one(txs).await;
+        }
+        let params = format!("[[\"{}\"]]", txs.join("\",\""));
+        match self.call("blockchain.transaction.broadcast_package", params).await {
+            Ok(answer) => {
+                let errors = replies::package_errors(&answer)?;
+                errors
+                    .iter()
+                    .find_map(|text| classify(text))
+                    .map_or(Ok(()), |rejection| Err(rejection.into()))
+            }
+            // Not in a form that the node takes as a package (a parent confirmed already, more than one child).
+            Err(SourceError::Refused(NoAnswer::Said(error))) => {
+                tracing::debug!("a package was not taken as one: {error}");
+                self.one_by_one(txs).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Parents first. A parent below the minimum alone may be refused, and its child then too: the child's word counts,
+    /// unless it only misses the parent.
+    async fn one_by_one(&self, txs: &[String]) -> Result<(), BroadcastError> {
+        let mut outcome = Ok(());
+        for tx in txs {
+            outcome = match (outcome, self.broadcast(tx).await) {
+                (_, Err(BroadcastError::Unknown(error))) => return Err(error.into()),
+                (Err(parent), Err(BroadcastError::Rejected(Rejection::MissingInputs))) => Err(parent),
+                (_, child) => child,
+            };
+        }
+        outcome
+    }
+
+    async fn fee_claims(&self) -> Result<FeeClaims, SourceError> {
+        let mut claims = FeeClaims { relay: self.relay().await?, ..FeeClaims::default() };
+        if !self.no_estimates.load(Ordering::Relaxed) {
+            for target in TARGETS {
+                match self.call("blockchain.estimatefee", format!("[{target}]")).await {
+                    Ok(raw) => claims.estimates.extend(replies::rate(&raw).map(|rate| (target, rate))),
+                    Err(SourceError::Refused(_)) => {
+                        self.no_estimates.store(true, Ordering::Relaxed);
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if claims.estimates.is_empty() {
+            match self.call("mempool.get_fee_histogram", "[]".into()).await {
+                Ok(raw) => claims.histogram = replies::histogram(&raw)?,
+                Err(SourceError::Refused(why)) => tracing::debug!("no fee histogram: {why}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn relay(&self) -> Result<Option<u64>, SourceError> {
+        let (method, info) = match self.protocol >= Protocol::V1_6 {
+            true => ("mempool.get_info", true),
+            false => ("blockchain.relayfee", false),
+        };
+        match self.call(method, "[]".into()).await {
+            Ok(raw) if info => replies::mempool_floor(&raw),
+            Ok(raw) => Ok(replies::rate(&raw)),
+            Err(SourceError::Refused(why)) => {
+                tracing::debug!("no relay fee: {why}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

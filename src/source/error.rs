@@ -1,0 +1,112 @@
+//! What can go wrong with a server, by what to do about it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::untrusted::Untrusted;
+
+/// What went wrong, by what to do about it. The cause is inside, in our own words.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No connection, or no answer in time: again later, or elsewhere.
+    #[error(transparent)]
+    Transient(#[from] Trouble),
+    /// There is no usable answer to this request. The connection lives.
+    #[error(transparent)]
+    Refused(#[from] NoAnswer),
+    /// Provably wrong on purpose: the server is banned.
+    #[error(transparent)]
+    Lying(#[from] Breach),
+    /// Not to be used until a person changes something.
+    #[error(transparent)]
+    Unusable(#[from] Unfit),
+}
+
+/// A connection that cannot be made or went away.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Its name has no address.
+    #[error("the name of the server has no address")]
+    NoAddress(#[source] Option<Arc<io::Error>>),
+    /// None of its addresses can be connected to.
+    #[error("cannot connect to the server: {}", .0.kind())]
+    Unreachable(#[source] Arc<io::Error>),
+    /// The connection was not usable in time.
+    #[error("the server could not be connected to within {} s", .0.as_secs())]
+    ConnectDeadline(Duration),
+    /// The TLS handshake failed.
+    #[error("no secure connection to the server")]
+    Tls(#[source] Arc<io::Error>),
+    /// The pin of the certificate could not be read or written.
+    #[error("the server's certificate could not be looked up or remembered")]
+    Pins(#[source] Arc<PinsError>),
+    /// This request has no answer in time; others have.
+    #[error("the server did not answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// Nothing whole came within a request's deadline.
+    #[error("the server fell silent for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The connection broke.
+    #[error("the connection to the server broke: {}", .0.kind())]
+    Broken(#[source] Arc<io::Error>),
+    /// The server closed the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// What the server sends is not the protocol.
+    #[error("the server does not keep to the protocol: {0}")]
+    Garbled(&'static str),
+    /// The server pushes more than anything of ours can cause.
+    #[error("the server floods us with notifications")]
+    Flood,
+}
+
+/// A request without a usable answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// The server answered with an error.
+    #[error("the server answered with an error: {0}")]
+    Said(ServerError),
+    /// The answer is not of the form that the protocol gives it.
+    #[error("the server's answer is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct ServerError {
+    /// JSON-RPC code, where given.
+    pub code: Option<i64>,
+    /// Free text.
+    pub text: Untrusted,
+}
+
+/// Provable lies that the door sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// A position that no block has room for.
+    #[error("the server sent a proof for an impossible position")]
+    Position,
+}
+
+/// Why a server is not to be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It serves another chain.
+    #[error("the server is of another network: its chain begins with {0}")]
+    OtherNetwork(bitcoin::BlockHash),
+    /// It speaks no protocol that we speak.
+    #[error("the server speaks protocol {0}; needed is 1.4 to 1.6")]
+    Protocol(Untrusted),
+    /// Its certificate is not the one known. Somebody may be in between.
+    #[error(
+        "the server's certificate is not the one seen before; it is not used until the change is accepted"
+    )]
+    PinChanged,
+}
+
+/// Pins could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the pins of certificates cannot be used: {0}")]
+pub struct PinsError(pub String);

@@ -1,0 +1,185 @@
+use std::collections::{BTreeMap, HashMap};
+
+use lightning::io::ErrorKind;
+use lightning::util::persist::{KVStore, KVStoreSync};
+use proptest::prelude::*;
+
+use crate::store::testing::{after_power_cut, fresh, open};
+use crate::store::{KvStore, Store};
+
+fn read(kv: &KvStore, key: &str) -> Option<Vec<u8>> {
+    match KVStoreSync::read(kv, "one", "two", key) {
+        Ok(value) => Some(value),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn rows(store: &Store) -> i64 {
+    store.read(|connection| connection.query_row("SELECT count(*) FROM kv", [], |row| row.get(0))).unwrap()
+}
+
+#[test]
+fn namespaces_and_keys_are_kept_apart() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    for (primary, secondary, key) in
+        [("", "", "k"), ("a", "", "k"), ("a", "b", "k"), ("a", "b", "l"), ("ab", "", "k")]
+    {
+        KVStoreSync::write(
+            &*kv,
+            primary,
+            secondary,
+            key,
+            format!("{primary}/{secondary}/{key}").into_bytes(),
+        )
+        .unwrap();
+    }
+    assert_eq!(KVStoreSync::read(&*kv, "a", "b", "k").unwrap(), b"a/b/k");
+    assert_eq!(KVStoreSync::list(&*kv, "a", "b").unwrap(), ["k", "l"]);
+    assert_eq!(KVStoreSync::list(&*kv, "a", "").unwrap(), ["k"]);
+    assert!(KVStoreSync::list(&*kv, "none", "").unwrap().is_empty());
+    KVStoreSync::remove(&*kv, "a", "b", "k", false).unwrap();
+    KVStoreSync::remove(&*kv, "a", "b", "k", false).unwrap();
+    assert_eq!(KVStoreSync::list(&*kv, "a", "b").unwrap(), ["l"]);
+}
+
+#[test]
+fn not_found_is_said_only_of_what_is_absent() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    assert_eq!(KVStoreSync::read(&*kv, "a", "b", "c").unwrap_err().kind(), ErrorKind::NotFound);
+    store.close().unwrap();
+    assert_ne!(KVStoreSync::read(&*kv, "a", "b", "c").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_synchronous_write_is_durable_when_it_returns() {
+    let (dir, store) = fresh();
+    KVStoreSync::write(&*store.kv(), "monitors", "", "a", vec![7; 100_000]).unwrap();
+    let (_copy, after) = after_power_cut(dir.path());
+    assert_eq!(KVStoreSync::read(&*after.unwrap().kv(), "monitors", "", "a").unwrap(), vec![7; 100_000]);
+}
+
+#[tokio::test]
+async fn an_asynchronous_write_is_durable_when_it_is_ready_and_ordered_by_its_call() {
+    let (dir, store) = fresh();
+    let kv = store.kv();
+    let first = KVStore::write(&*kv, "", "", "manager", vec![1]);
+    let second = KVStore::write(&*kv, "", "", "manager", vec![2]);
+    second.await.unwrap();
+    let (_copy, after) = after_power_cut(dir.path());
+    assert_eq!(KVStore::read(&*after.unwrap().kv(), "", "", "manager").await.unwrap(), [2]);
+    first.await.unwrap();
+    assert_eq!(KVStore::read(&*kv, "", "", "manager").await.unwrap(), [2]);
+    KVStore::remove(&*kv, "", "", "manager", false).await.unwrap();
+    assert!(KVStore::list(&*kv, "", "").await.unwrap().is_empty());
+}
+
+#[test]
+fn a_write_after_a_lazy_removal_stays_and_the_removal_is_kept_across_a_restart() {
+    let (dir, store) = fresh();
+    let kv = store.kv();
+    for key in ["a", "b"] {
+        KVStoreSync::write(&*kv, "one", "two", key, vec![1]).unwrap();
+        KVStoreSync::remove(&*kv, "one", "two", key, true).unwrap();
+    }
+    KVStoreSync::write(&*kv, "one", "two", "a", vec![2]).unwrap();
+    store.close().unwrap();
+    let kv = open(dir.path()).kv();
+    assert_eq!(read(&kv, "a"), Some(vec![2]));
+    assert_eq!(read(&kv, "b"), None);
+}
+
+#[test]
+fn graph_and_scorer_are_read_as_last_written_and_not_written_every_time() {
+    let (dir, store) = fresh();
+    let kv = store.kv();
+    for number in 0..50u8 {
+        KVStoreSync::write(&*kv, "", "", "scorer", vec![number]).unwrap();
+        KVStoreSync::write(&*kv, "", "", "network_graph", vec![number]).unwrap();
+        assert_eq!(KVStoreSync::read(&*kv, "", "", "scorer").unwrap(), [number]);
+    }
+    store.close().unwrap();
+    let store = open(dir.path());
+    assert_eq!(rows(&store), 2);
+    let kv = store.kv();
+    for key in ["scorer", "network_graph"] {
+        assert_eq!(KVStoreSync::read(&*kv, "", "", key).unwrap(), [49]);
+    }
+}
+
+#[test]
+fn a_removed_cache_is_gone_at_once_and_after_a_restart() {
+    let (dir, store) = fresh();
+    let kv = store.kv();
+    KVStoreSync::write(&*kv, "", "", "scorer", vec![1]).unwrap();
+    KVStoreSync::remove(&*kv, "", "", "scorer", false).unwrap();
+    assert_eq!(KVStoreSync::read(&*kv, "", "", "scorer").unwrap_err().kind(), ErrorKind::NotFound);
+    store.close().unwrap();
+    assert_eq!(rows(&open(dir.path())), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(u8, Vec<u8>),
+    Queue(u8, Vec<u8>),
+    Remove(u8),
+    RemoveLazily(u8),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let value = || prop::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![
+        4 => (0..4u8, value()).prop_map(|(key, value)| Step::Write(key, value)),
+        4 => (0..4u8, value()).prop_map(|(key, value)| Step::Queue(key, value)),
+        2 => (0..4u8).prop_map(Step::Remove),
+        2 => (0..4u8).prop_map(Step::RemoveLazily),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Writes and removals of every sort, mixed, against a map.
+    #[test]
+    fn the_store_is_a_map(steps in prop::collection::vec(step(), 1..40)) {
+        let (dir, mut store) = fresh();
+        let mut model: HashMap<u8, Vec<u8>> = HashMap::new();
+        for step in steps {
+            let kv = store.kv();
+            match step {
+                Step::Write(key, value) => {
+                    KVStoreSync::write(&*kv, "one", "two", &key.to_string(), value.clone()).unwrap();
+                    model.insert(key, value);
+                }
+                Step::Queue(key, value) => {
+                    drop(KVStore::write(&*kv, "one", "two", &key.to_string(), value.clone()));
+                    model.insert(key, value);
+                }
+                Step::Remove(key) => {
+                    KVStoreSync::remove(&*kv, "one", "two", &key.to_string(), false).unwrap();
+                    model.remove(&key);
+                }
+                Step::RemoveLazily(key) => {
+                    KVStoreSync::remove(&*kv, "one", "two", &key.to_string(), true).unwrap();
+                    model.remove(&key);
+                }
+                Step::Restart => {
+                    drop(kv);
+                    store.close().unwrap();
+                    store = open(dir.path());
+                }
+            }
+        }
+        store.write("wait for what is queued", |_| Ok(())).unwrap();
+        let kv = store.kv();
+        let kept: BTreeMap<u8, Vec<u8>> = KVStoreSync::list(&*kv, "one", "two").unwrap()
+            .into_iter()
+            .map(|key| (key.parse().unwrap(), read(&kv, &key).unwrap()))
+            .collect();
+        prop_assert_eq!(kept, model.into_iter().collect::<BTreeMap<_, _>>());
+    }
+}

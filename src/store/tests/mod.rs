@@ -1,0 +1,7 @@
+//! The store as a whole; each file has its own subject.
+
+mod chain;
+mod kv;
+mod opening;
+mod small;
+mod writing;

@@ -1,0 +1,8 @@
+//! A tiny world: a regtest chain in memory, blocks of one transaction, a store in a directory that goes away.
+
+mod book;
+mod chain;
+mod claims;
+mod fundings;
+mod sends;
+mod world;
