@@ -10,6 +10,7 @@ use lightnode::cli::init::SeedStore;
 use lightnode::cli::{self, Cli, Command, Output};
 use lightnode::config::{Config, ConfigError};
 use lightnode::keys::{SEED_FILE, Seed, SeedError};
+use lightnode::logs;
 use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
@@ -41,7 +42,28 @@ fn run(cli: &Cli, output: Output) -> Result<u8, Failure> {
 fn daemon(config: &Config) -> Result<u8, Failure> {
     config.require_servers().map_err(misconfigured)?;
     cli::init::prepare(config)?;
+    let dir = config.data_dir.join("logs");
+    let keep = usize::try_from(config.log.keep_days).unwrap_or(usize::MAX);
+    logs::start(&logs::Settings { levels: &config.log.level, stderr: true, dir: Some(&dir), keep })
+        .map_err(|error| NodeError::new(Code::Failed, error.to_string()))?;
+    first_start(config)?;
     Err(NodeError::new(Code::NotReady, "this build of lightnode has no daemon yet").into())
+}
+
+/// What `init` does, without asking and without showing the words.
+fn first_start(config: &Config) -> Result<(), NodeError> {
+    let seed = SeedFile(config);
+    if seed.exists()? {
+        return Ok(());
+    }
+    seed.create()?;
+    let file = cli::init::write_config(config)?;
+    tracing::info!(
+        "first start: a new seed of 24 words lies in {}; keep a copy in a safe place. The configuration is {}",
+        seed.path().display(),
+        file.display()
+    );
+    Ok(())
 }
 
 fn misconfigured(error: ConfigError) -> Failure {
