@@ -60,14 +60,13 @@ impl Opened {
         let fees = FeeBook::load(&store, &config.fees)?;
         let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
-        let quoted = fees.clone();
         let ground = Ground {
             config,
             seed: &seed,
             store: store.clone(),
             wallet: wallet.clone(),
             inbox,
-            quote: Arc::new(move |blocks| quoted.within(blocks)),
+            fees: fees.clone(),
             tip: machine.tree().tip(),
             halt: persist::halt,
         };
