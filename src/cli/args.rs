@@ -221,8 +221,8 @@ impl Cli {
     pub fn overrides(&self) -> Overrides {
         let mut set = self.global.set.clone();
         let level = match (&self.command, self.global.verbose) {
-            (Command::Run, 1) => Some("info,lightnode=debug,ldk=debug"),
-            (Command::Run, 2..) => Some("debug,lightnode=trace,ldk=trace"),
+            (Command::Run, 1) => Some("info,lightnode=debug,lightning=debug"),
+            (Command::Run, 2..) => Some("debug,lightnode=trace,lightning=trace"),
             _ => None,
         };
         if let Some(level) = level {
@@ -319,7 +319,7 @@ mod tests {
     fn verbosity_raises_the_level_of_the_log_but_not_over_an_explicit_one() {
         assert_eq!(
             parse("run -v").unwrap().overrides().set,
-            [("log.level".into(), "info,lightnode=debug,ldk=debug".into())]
+            [("log.level".into(), "info,lightnode=debug,lightning=debug".into())]
         );
         let set = parse("run -vv --set log.level=warn").unwrap().overrides().set;
         assert_eq!(set.last(), Some(&("log.level".into(), "warn".into())));

@@ -166,7 +166,7 @@ pub(super) fn gossip(value: &Value) -> Parsed<GossipSource> {
     }
 }
 
-/// `info`, or `info,lightnode::ln=debug,ldk=warn`.
+/// `info`, or `info,lightnode::ln=debug,lightning=warn`.
 pub(super) fn levels(value: &Value) -> Parsed<String> {
     let expected = || {
         "a level (off, error, warn, info, debug, trace), then levels by module, as in \"info,lightnode::ln=debug\""
