@@ -176,6 +176,7 @@ pub(super) struct Listener {
     pub(super) tip: Option<BlockRef>,
     pub(super) unconfirmed: BTreeSet<Txid>,
     reorged: bool,
+    restarted: bool,
     pub(super) plans: Vec<Plan>,
     /// Scripts to watch once a transaction is told.
     pub(super) reacts: BTreeMap<Txid, Vec<Watch>>,
@@ -218,9 +219,11 @@ impl Listener {
             let tip = BlockRef { height, hash: header.block_hash() };
             assert!(tree.contains(tip), "the tip is of our chain");
             assert_eq!(store.headers.get((height - store.base) as usize), Some(&header), "stored before it is told");
-            assert!(self.reorged || self.tip.is_none_or(|t| t.height < height), "the tip only rises");
+            let rises = self.tip.is_none_or(|t| t.height < height || (self.restarted && t == tip));
+            assert!(self.reorged || rises, "the tip only rises");
             self.tip = Some(tip);
             self.reorged = false;
+            self.restarted = false;
         }
         self.unconfirmed.extend(plan.mempool.seen.iter().map(|tx| tx.compute_txid()));
         for txid in &plan.mempool.gone {
@@ -295,6 +298,7 @@ impl World {
         self.in_flight.clear();
         self.asked.clear();
         self.listener.unconfirmed.clear();
+        self.listener.restarted = true;
         self.put_watches();
     }
 
