@@ -100,7 +100,9 @@ impl Machine {
             return;
         }
         let chain = if quiet { self.chain_plan() } else { None };
-        let plan = Plan { mempool: self.mempool.tell(), ..chain.unwrap_or_default() };
+        let whole = quiet && self.coverage().is_some() && self.watches.unsettled_len() == 0;
+        let mempool = self.mempool.tell(whole, |txid| self.facts.get(txid).is_some());
+        let plan = Plan { mempool, ..chain.unwrap_or_default() };
         if !plan.is_empty() {
             self.delivery.busy = true;
             self.actions.push_back(Action::Deliver(plan));
@@ -130,7 +132,11 @@ impl Machine {
         if let Some(height) = due {
             let header = self.tree.header_at(height)?;
             self.delivery.reached = self.delivery.reached.max(self.tree.block_at(height));
-            plan.block = Some(PlanBlock { header, height, txs: self.facts.tell(height) });
+            let txs = self.facts.tell(height);
+            for tx in txs.iter().filter(|tx| tx.owners.wallet) {
+                self.mempool.confirmed(&tx.proven.txid());
+            }
+            plan.block = Some(PlanBlock { header, height, txs });
         } else {
             let tip = self.tree.block_at(coverage)?;
             plan.tip = Some((self.tree.header_at(coverage)?, coverage));

@@ -1,5 +1,6 @@
 //! Sentences over a tiny world. `b5` is the block at height 5; a prime marks another branch.
 
+mod chaos;
 mod lies;
 mod reorgs;
 mod world;
@@ -173,8 +174,9 @@ fn a_transaction_replaced_in_the_mempool_is_gone() {
     world.node.mempool = vec![second.clone()];
     world.push_status(hash_of(1));
     world.settle();
-    let mempool = &world.plans()[0].mempool;
-    assert_eq!((&mempool.seen[..], &mempool.gone[..]), (&[second][..], &[first.compute_txid()][..]));
+    let [seen, gone] = world.plans() else { panic!("{:?}", world.plans()) };
+    assert_eq!(seen.mempool.seen, [second], "at once");
+    assert_eq!(gone.mempool.gone, [first.compute_txid()], "when nothing else is to come");
 }
 
 #[test]
