@@ -57,11 +57,9 @@ fn first_start(config: &Config) -> Result<(), NodeError> {
         return Ok(());
     }
     seed.create()?;
-    let file = cli::init::write_config(config)?;
     tracing::info!(
-        "first start: a new seed of 24 words lies in {}; keep a copy in a safe place. The configuration is {}",
-        seed.path().display(),
-        file.display()
+        "first start: a new seed of 24 words lies in {}; keep a copy in a safe place",
+        seed.path().display()
     );
     Ok(())
 }
