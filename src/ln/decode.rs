@@ -297,3 +297,136 @@ fn prefix(network: Network) -> &'static str {
         Network::Regtest => "lnbcrt",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::hashes::sha256;
+    use bitcoin::secp256k1::{Secp256k1, SecretKey};
+    use lightning::types::payment::PaymentSecret;
+    use lightning_invoice::InvoiceBuilder;
+
+    use super::*;
+
+    fn invoice(currency: Currency, amount_msat: Option<u64>) -> String {
+        let key = SecretKey::from_slice(&[1; 32]).unwrap();
+        let mut builder = InvoiceBuilder::new(currency)
+            .description("coffee\u{202e}".into())
+            .payment_hash(sha256::Hash::from_byte_array([2; 32]))
+            .payment_secret(PaymentSecret([3; 32]))
+            .duration_since_epoch(Duration::from_secs(1_700_000_000))
+            .expiry_time(Duration::from_secs(60))
+            .min_final_cltv_expiry_delta(18);
+        if let Some(msat) = amount_msat {
+            builder = builder.amount_milli_satoshis(msat);
+        }
+        builder.build_signed(|hash| Secp256k1::new().sign_ecdsa_recoverable(hash, &key)).unwrap().to_string()
+    }
+
+    fn why(text: &str) -> String {
+        parse(text, Network::Regtest).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn an_invoice_is_taken_in_every_dress_that_wallets_give_it() {
+        let plain = invoice(Currency::Regtest, Some(5_000));
+        let parsed = parse(&plain, Network::Regtest).unwrap();
+        let dresses = [
+            plain.to_uppercase(),
+            format!("  {plain}\n"),
+            format!("lightning:{plain}"),
+            format!("LIGHTNING:{}", plain.to_uppercase()),
+            format!("lightning://{plain}"),
+            format!("bitcoin:bcrt1qxyz?amount=0.00000005&lightning={plain}"),
+            format!("BITCOIN:?LIGHTNING={}", plain.to_uppercase()),
+        ];
+        for dress in dresses {
+            assert_eq!(parse(&dress, Network::Regtest).as_ref(), Ok(&parsed), "{dress}");
+        }
+    }
+
+    #[test]
+    fn the_facts_are_those_of_the_invoice_and_foreign_text_is_escaped() {
+        let parsed = parse(&invoice(Currency::Regtest, None), Network::Regtest).unwrap();
+        let before = describe(&parsed, Network::Regtest, Duration::from_secs(1_700_000_059));
+        assert_eq!(
+            (before.amount_msat, before.created_at, before.expires_at),
+            (None, 1_700_000_000, 1_700_000_060)
+        );
+        assert_eq!(before.description.as_deref(), Some("coffee\\u{202e}"));
+        assert_eq!((before.payment_hash, before.min_final_cltv_expiry, before.expired), ([2; 32], 18, false));
+        assert!(describe(&parsed, Network::Regtest, Duration::from_secs(1_700_000_060)).expired);
+    }
+
+    #[test]
+    fn an_invoice_of_another_network_names_both() {
+        let table = [
+            (Currency::Bitcoin, Network::Regtest, "the invoice is for mainnet, and this node is on regtest"),
+            (Currency::Regtest, Network::Bitcoin, "the invoice is for regtest, and this node is on mainnet"),
+            (Currency::Signet, Network::Testnet4, "the invoice is for signet, and this node is on testnet4"),
+            (
+                Currency::BitcoinTestnet,
+                Network::Signet,
+                "the invoice is for testnet, and this node is on signet",
+            ),
+        ];
+        for (theirs, ours, said) in table {
+            let text = invoice(theirs.clone(), Some(1_000));
+            assert_eq!(parse(&text, ours).expect_err(said).to_string(), said);
+            // Also when it is damaged, for then the network is still the first thing that is wrong.
+            let damaged = format!("{}q", &text[..text.len() - 1]);
+            assert_eq!(parse(&damaged, ours).expect_err(said).to_string(), said);
+        }
+        for network in [Network::Testnet, Network::Testnet4] {
+            assert!(parse(&invoice(Currency::BitcoinTestnet, None), network).is_ok());
+        }
+    }
+
+    #[test]
+    fn damage_is_told_apart() {
+        let text = invoice(Currency::Regtest, Some(5_000));
+        let changed = text.replacen('q', "p", 1);
+        assert!(why(&changed).contains("checksum is wrong"));
+        assert!(why(&text[..text.len() - 1]).contains("checksum is wrong"));
+        assert!(why(&text[..40]).contains("cut off"));
+        assert!(why("lnbcrt").contains("cut off"));
+        let (head, tail) = text.split_at(text.len() / 2);
+        assert!(why(&format!("{head}{}", tail.to_uppercase())).contains("mixes upper and lower case"));
+        assert_eq!(why(" \n"), "the invoice is empty");
+        assert!(why(&"l".repeat(9_000)).contains("too long"));
+        assert!(why("hello").contains("it starts with \"hello\" where an invoice starts with \"lnbcrt\""));
+        assert!(!why("\u{1b}[2Jevil").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_is_not_an_invoice_is_named() {
+        let table = [
+            (
+                "lno1pqps7sjqpgtyzm3qv4uxzmtsd3jjqer9wd3hy6tsw35k7msjzfpy7nz5yqcnygrfdej82um5wf5k2uckyypwa",
+                "BOLT12 offer",
+            ),
+            (
+                "LNURL1DP68GURN8GHJ7UM9WFMXJCM99E3K7MF0V9CXJ0M385EKVCENXC6R2C35XVUKXEFCV5MKVV34X5EKZD3EV56NYD3HXQURZEPEXEJXXEPNXSCRVWFNV9NXZCN9XQ6XYEFHVGCXXCMYXYMNSERXFQ5FNS",
+                "LNURL",
+            ),
+            ("bitcoin:bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x?amount=1", "without a Lightning invoice"),
+            ("bcrt1q6rhpng9evdsfnn833a4f4vej0asu6dk5srld6x", "bitcoin address"),
+            ("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", "bitcoin address"),
+            ("satoshi@example.org", "Lightning address"),
+            ("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798", "node id"),
+            ("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b", "payment hash"),
+        ];
+        for (text, named) in table {
+            assert!(why(text).contains(named), "{text}: {}", why(text));
+        }
+    }
+
+    #[test]
+    fn absurd_amounts_are_refused() {
+        assert!(parse(&invoice(Currency::Regtest, Some(MAX_MONEY_MSAT)), Network::Regtest).is_ok());
+        assert_eq!(
+            parse(&invoice(Currency::Regtest, Some(MAX_MONEY_MSAT + 1000)), Network::Regtest),
+            Err(DecodeError::TooMuch)
+        );
+        assert!(why(&invoice(Currency::Regtest, Some(0))).contains("amount of zero"));
+    }
+}

@@ -8,13 +8,9 @@
 //! (promise P1). The cost is that a peer may keep a commitment transaction cheap; with anchors its fee is raised when it
 //! is needed, and channels without anchors are neither opened nor accepted.
 
-use std::fmt;
-use std::sync::Arc;
-
 use lightning::chain::chaininterface::{ConfirmationTarget, FEERATE_FLOOR_SATS_PER_KW, FeeEstimator};
 
-/// The rate, in sat per 1000 weight units, for confirmation within so many blocks: of the fee book, already bounded.
-pub type Quote = Arc<dyn Fn(u16) -> u32 + Send + Sync>;
+use crate::engine::FeeBook;
 
 /// What a commitment transaction with anchors pays at most: 20 sat/vB. More comes from its anchor when it is needed; a
 /// higher rate would only take money out of the channel, for as long as it is open.
@@ -24,29 +20,19 @@ const ANCHOR_COMMITMENT_AT_MOST: u32 = 5_000;
 /// enough of that closes the channel. 50 sat/vB, so that servers which claim low fees close nothing.
 const PEER_MARGIN: u32 = 12_500;
 
-/// LDK's `FeeEstimator`.
-#[derive(Clone)]
-pub struct Fees {
-    quote: Quote,
-    /// Never above this, whatever is quoted.
-    cap: u32,
-}
-
-impl fmt::Debug for Fees {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fees").field("cap", &self.cap).finish_non_exhaustive()
-    }
-}
+/// LDK's `FeeEstimator`, over the fee book, whose rates are bounded already.
+#[derive(Clone, Debug)]
+pub struct Fees(FeeBook);
 
 impl Fees {
-    /// Rates of `quote`, never above `max_sat_per_vb`.
-    pub fn new(quote: Quote, max_sat_per_vb: u32) -> Self {
-        Self { quote, cap: max_sat_per_vb.saturating_mul(250).max(FEERATE_FLOOR_SATS_PER_KW) }
+    /// Rates of this book.
+    pub fn new(book: FeeBook) -> Self {
+        Self(book)
     }
 
     /// The rate for confirmation within so many blocks, in sat per 1000 weight units.
     pub fn within(&self, blocks: u16) -> u32 {
-        (self.quote)(blocks).clamp(FEERATE_FLOOR_SATS_PER_KW, self.cap)
+        self.0.within(blocks)
     }
 }
 
@@ -77,6 +63,7 @@ impl FeeEstimator for Fees {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::fees::FeeRecord;
 
     const ALL: [ConfirmationTarget; 8] = [
         ConfirmationTarget::MaximumFeeEstimate,
@@ -89,15 +76,18 @@ mod tests {
         ConfirmationTarget::OutputSpendingFee,
     ];
 
-    fn rate(quote: impl Fn(u16) -> u32 + Send + Sync + 'static, target: ConfirmationTarget) -> u32 {
-        Fees::new(Arc::new(quote), 500).get_est_sat_per_1000_weight(target)
+    /// A book that knows one rate for each of 2, 6, 144 and 1008 blocks.
+    fn rate(rates: [u32; 4], target: ConfirmationTarget) -> u32 {
+        let limits = crate::config::Fees { max_sat_per_vb: 500, fallback_sat_per_vb: 5 };
+        let book = FeeBook::new(&limits, Some(FeeRecord { at: 0, rates }));
+        Fees::new(book).get_est_sat_per_1000_weight(target)
     }
 
     #[test]
     fn no_rate_is_below_what_is_relayed_or_far_above_the_cap() {
         for target in ALL {
-            assert!(rate(|_| 0, target) >= 253, "{target:?}");
-            assert!(rate(|_| u32::MAX, target) <= 2 * 500 * 250 + PEER_MARGIN, "{target:?}");
+            assert!(rate([0; 4], target) >= 253, "{target:?}");
+            assert!(rate([u32::MAX; 4], target) <= 2 * 500 * 250 + PEER_MARGIN, "{target:?}");
         }
     }
 
@@ -107,21 +97,21 @@ mod tests {
             ConfirmationTarget::MinAllowedAnchorChannelRemoteFee,
             ConfirmationTarget::MinAllowedNonAnchorChannelRemoteFee,
         ] {
-            assert_eq!(rate(|_| 100_000, target), rate(|_| 253, target));
+            assert_eq!(rate([100_000; 4], target), rate([253; 4], target));
         }
     }
 
     #[test]
     fn hurry_costs_more_than_leisure() {
-        let quote = |blocks: u16| 100_000 / u32::from(blocks);
-        let urgent = rate(quote, ConfirmationTarget::UrgentOnChainSweep);
-        let leisurely = rate(quote, ConfirmationTarget::OutputSpendingFee);
-        assert!(urgent > leisurely);
-        assert!(rate(quote, ConfirmationTarget::MaximumFeeEstimate) > 2 * urgent);
+        let rates = [50_000, 20_000, 1_000, 500];
+        let urgent = rate(rates, ConfirmationTarget::UrgentOnChainSweep);
+        assert_eq!(urgent, 20_000);
+        assert_eq!(rate(rates, ConfirmationTarget::OutputSpendingFee), 1_000);
+        assert!(rate(rates, ConfirmationTarget::MaximumFeeEstimate) > 2 * urgent);
     }
 
     #[test]
     fn a_commitment_with_anchors_stays_cheap_while_blocks_are_dear() {
-        assert_eq!(rate(|_| 50_000, ConfirmationTarget::AnchorChannelFee), ANCHOR_COMMITMENT_AT_MOST);
+        assert_eq!(rate([50_000; 4], ConfirmationTarget::AnchorChannelFee), ANCHOR_COMMITMENT_AT_MOST);
     }
 }

@@ -27,6 +27,8 @@ pub mod restore;
 pub mod send;
 pub mod settings;
 pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use std::sync::{Arc, RwLock};

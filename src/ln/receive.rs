@@ -268,3 +268,87 @@ fn warning(channels: &[ChannelDetails], amount_msat: Option<u64>) -> Option<Stri
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ln::channels::testing::channel;
+
+    fn named(hints: &[RouteHint]) -> Vec<u64> {
+        hints.iter().map(|hint| hint.0[0].short_channel_id).collect()
+    }
+
+    #[test]
+    fn a_node_with_a_known_public_channel_names_none() {
+        let channels = [channel(1, |_| {}), channel(2, |c| c.is_announced = true)];
+        assert!(hints(&channels, None).is_empty());
+    }
+
+    #[test]
+    fn a_young_public_channel_is_named_and_the_private_ones_stay_private() {
+        let young = channel(2, |c| (c.is_announced, c.confirmations) = (true, Some(6)));
+        assert_eq!(named(&hints(&[channel(1, |_| {}), young], None)), [2]);
+    }
+
+    #[test]
+    fn channels_that_are_up_and_large_enough_come_first_the_tightest_of_them_before() {
+        let room = |number, msat| channel(number, |c| c.inbound_capacity_msat = msat);
+        let away = channel(5, |c| (c.is_usable, c.inbound_capacity_msat) = (false, 90));
+        let all = [room(1, 30), room(2, 10), room(3, 50), room(4, 40), away];
+        assert_eq!(named(&hints(&all, Some(30))), [1, 4, 3]);
+        assert_eq!(named(&hints(&all, Some(60))), [5]);
+        assert_eq!(named(&hints(&all, Some(91))), [3, 4, 1]);
+    }
+
+    #[test]
+    fn one_channel_per_peer_is_named() {
+        let peer = crate::ln::channels::testing::peer(9);
+        let of_peer = |number, msat| {
+            channel(number, |c| {
+                c.counterparty.node_id = peer;
+                c.inbound_capacity_msat = msat;
+            })
+        };
+        assert_eq!(named(&hints(&[of_peer(1, 10), of_peer(2, 20)], None)), [2]);
+    }
+
+    #[test]
+    fn channels_that_cannot_be_named_are_left_out() {
+        let opening = channel(1, |c| c.is_channel_ready = false);
+        let mute = channel(2, |c| c.counterparty.forwarding_info = None);
+        assert!(hints(&[opening, mute], None).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_received_is_said_with_how_much_can() {
+        let said = |channels: &[ChannelDetails], msat| warning(channels, msat).unwrap_or_default();
+        assert!(said(&[], None).contains("no channel yet"));
+        assert!(said(&[channel(1, |c| c.is_channel_ready = false)], None).contains("once one is"));
+        assert!(
+            said(&[channel(1, |c| c.inbound_capacity_msat = 999)], None).contains("nothing can be received")
+        );
+        let up = channel(1, |_| {});
+        assert_eq!(warning(std::slice::from_ref(&up), Some(40_000_000)), None);
+        assert!(
+            said(std::slice::from_ref(&up), Some(40_000_001)).contains("at most 40000 sat can be received")
+        );
+        let away = channel(2, |c| c.is_usable = false);
+        assert_eq!(
+            said(&[up, away.clone()], Some(50_000_000)),
+            "only 40000 sat can be received now, because some peers are away (80000 sat with all of them)"
+        );
+        assert!(said(&[away], None).contains("the peers are away"));
+    }
+
+    #[test]
+    fn an_invoice_that_makes_no_sense_is_refused() {
+        let text = |len| Purpose::Text("x".repeat(len));
+        let hour = Duration::from_secs(3600);
+        assert!(check(Some(1), &text(639), hour).is_ok());
+        assert!(matches!(check(Some(0), &text(0), hour), Err(ReceiveError::ZeroAmount)));
+        assert!(matches!(check(Some(MAX_MONEY_MSAT + 1), &text(0), hour), Err(ReceiveError::TooMuch)));
+        assert!(matches!(check(None, &text(640), hour), Err(ReceiveError::LongDescription(640))));
+        assert!(matches!(check(None, &text(0), Duration::ZERO), Err(ReceiveError::Expiry(0))));
+        assert!(matches!(check(None, &text(0), MAX_EXPIRY + hour), Err(ReceiveError::Expiry(_))));
+    }
+}

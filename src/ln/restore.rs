@@ -34,7 +34,6 @@ use tokio::sync::mpsc;
 
 use super::broadcast::Package;
 use super::confirm::{Confirmable, Feeder};
-use super::fees::Quote;
 use super::gossip::{Gossip, Snapshots};
 use super::persist::{Halt, MAX_PENDING_UPDATES};
 use super::settings::user_config;
@@ -42,7 +41,7 @@ use super::types::*;
 use super::{Ln, now};
 use crate::chain::io::BlockRef;
 use crate::config::Config;
-use crate::engine::WatchInbox;
+use crate::engine::{FeeBook, WatchInbox};
 use crate::keys::Seed;
 use crate::store::Store;
 use crate::wallet::Wallet;
@@ -55,8 +54,8 @@ pub struct Ground<'a> {
     pub wallet: Wallet,
     /// Where scripts to follow go.
     pub inbox: WatchInbox,
-    /// Rates of the fee book; the stored ones will do.
-    pub quote: Quote,
+    /// Rates; the stored ones will do.
+    pub fees: FeeBook,
     /// The tip of our header tree, as stored.
     pub tip: BlockRef,
     /// Called when channel state cannot be written ([`super::persist::halt`]).
@@ -118,12 +117,12 @@ impl Restored {
     /// Reads everything. Blocks on the disk. What LDK broadcasts from now on comes out of the second part, for
     /// [`super::broadcast::carry`]; that has to run before the chain is told.
     pub fn restore(ground: Ground<'_>) -> Result<(Self, mpsc::UnboundedReceiver<Package>), RestoreError> {
-        let Ground { config, seed, store, wallet, inbox, quote, tip, halt } = ground;
+        let Ground { config, seed, store, wallet, inbox, fees, tip, halt } = ground;
         let (broadcaster, packages) = Broadcaster::new(store.clone());
         let base = Base {
             keys: Arc::new(keys(seed)?),
             logger: Arc::new(Logger),
-            fees: Arc::new(Fees::new(quote, config.fees.max_sat_per_vb)),
+            fees: Arc::new(Fees::new(fees)),
             filter: Arc::new(FilterInbox::new(inbox)),
             broadcaster: Arc::new(broadcaster),
             kv: store.kv(),

@@ -151,3 +151,76 @@ fn closing(channel: &ChannelDetails, away: Option<&str>) -> String {
         _ => "agreement with the peer on the closing fee".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ln::channels::testing::{channel, peer};
+
+    fn says(connected: bool, change: impl FnOnce(&mut ChannelDetails)) -> (Standing, Option<String>) {
+        let connected = if connected { BTreeSet::from([peer(1)]) } else { BTreeSet::new() };
+        let view = view(&channel(1, change), &connected);
+        (view.standing, view.waits_for)
+    }
+
+    #[test]
+    fn a_channel_says_what_it_waits_for() {
+        let funding =
+            lightning::chain::transaction::OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), index: 0 };
+        let opening = |c: &mut ChannelDetails, confirmations| {
+            (c.is_usable, c.is_channel_ready, c.funding_txo) = (false, false, Some(funding));
+            c.confirmations = Some(confirmations);
+        };
+        let closing = |c: &mut ChannelDetails| {
+            c.is_usable = false;
+            c.channel_shutdown_state = Some(ChannelShutdownState::ShutdownInitiated);
+        };
+        let table = [
+            (says(true, |_| {}), Standing::Usable, None),
+            (says(false, |c| c.is_usable = false), Standing::Inactive, Some("the peer, which is away")),
+            (
+                says(true, |c| (c.is_usable, c.is_channel_ready) = (false, false)),
+                Standing::Opening,
+                Some("the peer, to accept the channel and sign its funding"),
+            ),
+            (
+                says(true, |c| opening(c, 2)),
+                Standing::Opening,
+                Some("confirmations of the funding transaction: 2 of 3"),
+            ),
+            (
+                says(false, |c| opening(c, 2)),
+                Standing::Opening,
+                Some("confirmations of the funding transaction: 2 of 3; and the peer, which is away"),
+            ),
+            (
+                says(false, |c| opening(c, 3)),
+                Standing::Opening,
+                Some("the peer, which is away; our side is ready"),
+            ),
+            (
+                says(true, |c| opening(c, 3)),
+                Standing::Opening,
+                Some("the peer, to see enough confirmations too"),
+            ),
+            (says(true, closing), Standing::Closing, Some("the peer, to agree to close")),
+            (
+                says(false, closing),
+                Standing::Closing,
+                Some(
+                    "the peer, which is away, to agree on the closing transaction (`--force` closes without it)",
+                ),
+            ),
+        ];
+        for ((standing, waits_for), expected, said) in table {
+            assert_eq!((standing, waits_for.as_deref()), (expected, said));
+        }
+    }
+
+    #[test]
+    fn only_a_usable_channel_counts_as_spendable() {
+        let all = BTreeSet::from([peer(1)]);
+        assert_eq!(view(&channel(1, |_| {}), &all).spendable_msat, 50_000_000);
+        assert_eq!(view(&channel(1, |c| c.is_usable = false), &all).spendable_msat, 0);
+    }
+}
