@@ -13,6 +13,7 @@
 mod book;
 mod closes;
 mod forwards;
+mod news;
 mod onchain;
 mod receive;
 pub mod record;
@@ -24,6 +25,7 @@ mod tests;
 pub use self::book::{Changed, Filter, Found, Ledger, Page};
 pub use self::closes::ClosedChannel;
 pub use self::forwards::Forward;
+pub use self::news::ChainNews;
 pub use self::onchain::NewOnchain;
 pub use self::receive::{NewInvoice, Received};
 pub use self::record::{Direction, Kind, Record, Side, State, Status};

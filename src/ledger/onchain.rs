@@ -25,19 +25,26 @@ pub struct NewOnchain {
     pub description: Option<String>,
 }
 
+impl NewOnchain {
+    pub(super) fn record(self, now: u64) -> Record {
+        let id = self.txid.to_string();
+        Record {
+            txid: Some(id.clone()),
+            amount_msat: Some(self.amount_sat.saturating_mul(1000)),
+            fee_msat: self.fee_sat.map(|fee| fee.saturating_mul(1000)),
+            payee: self.payee,
+            description: self.description,
+            ..Record::new(id, self.kind, self.direction, now)
+        }
+    }
+}
+
 impl Ledger {
     /// Books a transaction, or what is now better known of it. A special kind replaces a general one, never the other
     /// way round. One that was gone is pending again.
     pub fn onchain(&self, new: NewOnchain) -> Result<(), StoreError> {
-        let id = new.txid.to_string();
-        let told = Record {
-            txid: Some(id.clone()),
-            amount_msat: Some(new.amount_sat.saturating_mul(1000)),
-            fee_msat: new.fee_sat.map(|fee| fee.saturating_mul(1000)),
-            payee: new.payee,
-            description: new.description,
-            ..Record::new(id.clone(), new.kind, new.direction, self.now())
-        };
+        let told = new.record(self.now());
+        let id = told.id.clone();
         let first = told.clone();
         self.change_or_insert(
             "book a transaction",

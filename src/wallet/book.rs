@@ -1,76 +1,114 @@
 //! What the book (`ledger/`) is told of on-chain transactions: the difference between two views.
 
-use bdk_wallet::KeychainKind;
-use bitcoin::{Address, Txid};
+use bitcoin::{Address, Transaction, Txid};
 
+use super::disk::Row;
 use super::purpose::Purpose;
-use super::state::{State, View};
+use super::state::{Standing, State, View};
+use crate::ledger::{ChainNews, Direction, Kind, NewOnchain};
 
-/// One thing to tell the book.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// A transaction of ours that the book may not have yet.
-    Seen(Seen),
-    /// It is in a block of this height.
-    Confirmed(Txid, u32),
-    /// It is in no block any more.
-    Unconfirmed(Txid),
-    /// It no longer counts: evicted, or in conflict with another one.
-    Gone(Txid),
-}
-
-/// What the book keeps of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) txid: Txid,
-    /// What we know it is for; else it is a deposit or a withdrawal.
-    pub(super) purpose: Option<Purpose>,
-    /// Coins of ours that it spends, in sat.
-    pub(super) spent_sat: u64,
-    /// What it pays to us, in sat.
-    pub(super) received_sat: u64,
-    /// Known when all of its inputs are ours.
-    pub(super) fee_sat: Option<u64>,
-    /// Where the money went: the first foreign output when we pay, our own when we are paid.
-    pub(super) address: Option<String>,
-}
-
-/// What has changed since the book was told last.
-pub(super) fn news(state: &State, now: &View) -> Vec<Entry> {
+/// What has changed since the book was told last. `rows` are written together with it.
+pub(super) fn news(state: &State, now: &View, rows: &[Row]) -> Vec<ChainNews> {
     let told = &state.view;
-    let mut entries: Vec<Entry> =
-        told.keys().filter(|txid| !now.contains_key(*txid)).map(|txid| Entry::Gone(*txid)).collect();
-    for (txid, height) in now {
+    let mut news: Vec<ChainNews> = told
+        .keys()
+        .filter(|txid| !now.contains_key(*txid))
+        .map(|txid| ChainNews::Gone(*txid, why_gone(state, now, *txid)))
+        .collect();
+    for (txid, standing) in now {
         let before = told.get(txid);
-        if before.is_none() {
-            entries.extend(seen(state, *txid).map(Entry::Seen));
+        let meant = |standing: &Standing| (standing.spent_sat, standing.received_sat);
+        if before.map(meant) != Some(meant(standing)) {
+            let tx = state.bdk.tx_graph().get_tx(*txid);
+            news.extend(
+                tx.map(|tx| ChainNews::Seen(line(state, &tx, *txid, *standing, purpose(state, rows, *txid)))),
+            );
         }
-        match (before.copied().flatten(), *height) {
-            (before, Some(now)) if before != Some(now) => entries.push(Entry::Confirmed(*txid, now)),
-            (Some(_), None) => entries.push(Entry::Unconfirmed(*txid)),
+        match (before.and_then(|before| before.height), standing.height) {
+            (before, Some(height)) if before != Some(height) => {
+                news.push(ChainNews::Confirmed(*txid, height))
+            }
+            (Some(_), None) => news.push(ChainNews::Unconfirmed(*txid)),
             _ => {}
         }
     }
-    entries
+    news
 }
 
-/// The transaction as the book should have it.
-pub(super) fn seen(state: &State, txid: Txid) -> Option<Seen> {
-    let tx = state.bdk.tx_graph().get_tx(txid)?;
-    let (spent, received) = state.bdk.sent_and_received(&tx);
-    let external = |keychain| keychain == KeychainKind::External;
-    let shown = tx.output.iter().find(|out| match state.bdk.derivation_of_spk(out.script_pubkey.clone()) {
-        None => spent.to_sat() > 0,
-        Some((keychain, _)) => spent.to_sat() == 0 && external(keychain),
+fn purpose(state: &State, rows: &[Row], txid: Txid) -> Option<Purpose> {
+    let new = rows.iter().rev().find_map(|row| match row {
+        Row::Purpose(of, purpose) if *of == txid => Some(*purpose),
+        _ => None,
     });
-    Some(Seen {
+    new.or_else(|| state.rows.purposes.get(&txid).copied())
+}
+
+fn why_gone(state: &State, now: &View, txid: Txid) -> &'static str {
+    let graph = state.bdk.tx_graph();
+    let replaced = graph
+        .get_tx(txid)
+        .is_some_and(|tx| graph.direct_conflicts(&tx).any(|(_, other)| now.contains_key(&other)));
+    if replaced { "another transaction spent its coins" } else { "no longer in the mempool" }
+}
+
+fn line(
+    state: &State,
+    tx: &Transaction,
+    txid: Txid,
+    standing: Standing,
+    purpose: Option<Purpose>,
+) -> NewOnchain {
+    let (direction, amount_sat, fee_sat) = money(state, tx, standing, purpose);
+    let general = match direction {
+        Direction::In => Kind::Deposit,
+        Direction::Out => Kind::Withdrawal,
+    };
+    NewOnchain {
         txid,
-        purpose: state.rows.purposes.get(&txid).copied(),
-        spent_sat: spent.to_sat(),
-        received_sat: received.to_sat(),
-        fee_sat: state.bdk.calculate_fee(&tx).ok().map(|fee| fee.to_sat()),
-        address: shown
-            .and_then(|out| Address::from_script(&out.script_pubkey, state.bdk.network()).ok())
-            .map(|address| address.to_string()),
-    })
+        kind: purpose.map_or(general, kind),
+        direction,
+        amount_sat,
+        fee_sat,
+        payee: payee(state, tx, direction),
+        description: None,
+    }
+}
+
+/// Which way, how much without the fee, and our fee.
+fn money(
+    state: &State,
+    tx: &Transaction,
+    standing: Standing,
+    purpose: Option<Purpose>,
+) -> (Direction, u64, Option<u64>) {
+    let Standing { spent_sat, received_sat, .. } = standing;
+    let Some(net) = spent_sat.checked_sub(received_sat).filter(|_| spent_sat > 0) else {
+        return (Direction::In, received_sat - spent_sat, None);
+    };
+    let all_ours = tx.input.iter().all(|input| state.bdk.spk_index().txout(input.previous_output).is_some());
+    let fee = state.bdk.calculate_fee(tx).ok().filter(|_| all_ours).map(|fee| fee.to_sat());
+    match fee {
+        Some(fee) => (Direction::Out, net.saturating_sub(fee), Some(fee)),
+        // What a bump takes from us is fee, whoever else adds to it.
+        None if purpose == Some(Purpose::FeeBump) => (Direction::Out, 0, Some(net)),
+        None => (Direction::Out, net, None),
+    }
+}
+
+fn kind(purpose: Purpose) -> Kind {
+    match purpose {
+        Purpose::ChannelOpen => Kind::ChannelOpen,
+        Purpose::ChannelClose => Kind::ChannelClose,
+        Purpose::Sweep => Kind::Sweep,
+        Purpose::FeeBump => Kind::FeeBump,
+    }
+}
+
+/// Where the money went: our own address when we are paid, the first foreign one when we pay.
+fn payee(state: &State, tx: &Transaction, direction: Direction) -> Option<String> {
+    let wanted =
+        |out: &&bitcoin::TxOut| state.bdk.is_mine(out.script_pubkey.clone()) == (direction == Direction::In);
+    let out = tx.output.iter().find(wanted)?;
+    // Scripts without an address (OP_RETURN) have no payee.
+    Address::from_script(&out.script_pubkey, state.bdk.network()).ok().map(|address| address.to_string())
 }

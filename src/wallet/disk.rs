@@ -20,6 +20,10 @@ use crate::store::{Store, StoreError};
 /// Above, every height is kept, so that a reorganisation always meets a block that it replaces.
 pub(super) const DENSE: u32 = 144;
 
+/// Transactions that no block ever had, and no server shows any more, are forgotten after two weeks, as mempools do;
+/// measured against the newest claim, for the clock may be wrong.
+const HIDDEN_KEPT_SECONDS: u32 = 14 * 24 * 3600;
+
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS wallet_funding (
         txid BLOB PRIMARY KEY CHECK (length(txid) = 32),
@@ -65,11 +69,17 @@ impl Rows {
     }
 }
 
-/// Makes the tables if they are missing, and reads them.
+/// Makes the tables if they are missing, drops what nobody needs any more, and reads the rest.
 pub(super) fn load(store: &Store) -> Result<(ChangeSet, Rows), StoreError> {
     store.write("open the wallet", |db| {
         ChangeSet::init_sqlite_tables(db)?;
         db.execute_batch(TABLES)?;
+        db.execute(
+            "DELETE FROM bdk_txs WHERE last_evicted >= coalesce(last_seen, 0)
+                AND last_evicted + ?1 < (SELECT max(max(coalesce(last_evicted, 0), coalesce(last_seen, 0))) FROM bdk_txs)
+                AND txid NOT IN (SELECT txid FROM bdk_anchors)",
+            [HIDDEN_KEPT_SECONDS],
+        )?;
         db.execute(
             "DELETE FROM bdk_blocks WHERE block_height > 0
                 AND block_height + ?1 < (SELECT max(block_height) FROM bdk_blocks)

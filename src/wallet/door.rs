@@ -5,24 +5,27 @@
 //! - What spends a coin of ours is believed only with our own signatures (`SIGHASH_ALL`), which no server can make;
 //!   otherwise it could make our coins look spent, or plant "change" of a transaction that we never made.
 //! - What we signed stays, whatever the mempool says: its inputs are free again only when another transaction that
-//!   spends them is proven. Nothing that merely conflicts with it is let in.
+//!   spends them is proven. Nothing that merely conflicts with it is let in, not even an older version of it.
 //! - What pays us is shown as pending and never spent ([`super::coins`]).
 //! - It must pay a script that was handed out: else it could drive the gap of unused scripts before it.
-//! - No values that overflow a sum, no coinbase, no flood.
+//! - No values that overflow a sum, no coinbase, nothing bigger than is relayed, no flood: what was only claimed
+//!   stays in the database until it is old ([`super::disk::load`]), hidden or not, and there is room for so many.
 //!
 //! Witnesses are not part of a txid, so a known transaction is never replaced by a server's copy of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bdk_wallet::{KeychainKind, Wallet as Bdk};
+use bitcoin::policy::MAX_STANDARD_TX_WEIGHT;
 use bitcoin::secp256k1::Message;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::{Amount, PublicKey, ScriptBuf, Transaction, TxIn, TxOut, Txid, ecdsa};
 
 use super::state::State;
 
-/// Unconfirmed transactions of other people that are kept at most.
-const PENDING_AT_MOST: usize = 200;
+/// Transactions of other people that no block ever had, at most, hidden ones included.
+const CLAIMS_AT_MOST: usize = 300;
 
 /// Why a claim is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(super) enum Doubt {
     Coinbase,
     /// More than there will ever be.
     Value,
+    /// Bigger than what nodes relay.
+    Size,
     /// Spends our coins without our signatures.
     Unsigned,
     /// Against a transaction that we signed.
@@ -54,7 +59,7 @@ pub(super) fn seen(state: &mut State, txs: &[Arc<Transaction>]) {
             Ok(()) => {
                 let stamp = state.stamp();
                 state.bdk.apply_unconfirmed_txs([(Arc::clone(tx), stamp)]);
-                unconfirmed.push(Arc::clone(tx));
+                unconfirmed.insert(tx.compute_txid(), Arc::clone(tx));
             }
             Err(doubt) => {
                 tracing::debug!(txid = %tx.compute_txid(), ?doubt, "an unconfirmed transaction is ignored")
@@ -85,8 +90,7 @@ pub(super) fn evict(state: &mut State, txid: Txid) {
 pub(super) fn recognise(state: &mut State) {
     loop {
         let mut forged = None;
-        for tx in state.unconfirmed() {
-            let txid = tx.compute_txid();
+        for (txid, tx) in state.unconfirmed() {
             if state.own.contains(&txid) || !state.spends_ours(&tx) {
                 continue;
             }
@@ -104,10 +108,13 @@ pub(super) fn recognise(state: &mut State) {
     }
 }
 
-fn doubt(state: &State, unconfirmed: &[Arc<Transaction>], tx: &Transaction) -> Result<(), Doubt> {
+fn doubt(
+    state: &State,
+    unconfirmed: &BTreeMap<Txid, Arc<Transaction>>,
+    tx: &Transaction,
+) -> Result<(), Doubt> {
     let txid = tx.compute_txid();
-    let known = unconfirmed.iter().any(|known| known.compute_txid() == txid);
-    if known || state.is_confirmed(txid) {
+    if unconfirmed.contains_key(&txid) || state.is_confirmed(txid) {
         return Err(Doubt::Known);
     }
     if tx.is_coinbase() {
@@ -117,17 +124,23 @@ fn doubt(state: &State, unconfirmed: &[Arc<Transaction>], tx: &Transaction) -> R
     if total.is_none_or(|total| total > Amount::MAX_MONEY) {
         return Err(Doubt::Value);
     }
+    if tx.weight().to_wu() > u64::from(MAX_STANDARD_TX_WEIGHT) {
+        return Err(Doubt::Size);
+    }
+    if unconfirmed.iter().any(|(other, own)| state.own.contains(other) && conflict(own, tx)) {
+        return Err(Doubt::Conflict);
+    }
     if state.spends_ours(tx) {
         return if signed_by_us(&state.bdk, tx) { Ok(()) } else { Err(Doubt::Unsigned) };
-    }
-    let ours = |other: &&Arc<Transaction>| state.own.contains(&other.compute_txid());
-    if unconfirmed.iter().filter(ours).any(|own| conflict(own, tx)) {
-        return Err(Doubt::Conflict);
     }
     if !pays_revealed_only(&state.bdk, tx) {
         return Err(Doubt::Unrevealed);
     }
-    if unconfirmed.len() - state.own.len().min(unconfirmed.len()) >= PENDING_AT_MOST {
+    let graph = state.bdk.tx_graph();
+    let claimed = |node: &Txid| !graph.all_anchors().contains_key(node) && !state.own.contains(node);
+    if graph.get_tx(txid).is_none()
+        && graph.full_txs().filter(|node| claimed(&node.txid)).count() >= CLAIMS_AT_MOST
+    {
         return Err(Doubt::Flood);
     }
     Ok(())

@@ -58,21 +58,29 @@ impl Wallet {
             .collect()
     }
 
-    /// Coins in blocks that may be spent now, for fee bumps.
+    /// Coins in blocks that may be spent now.
     pub fn confirmed_coins(&self) -> Vec<Coin> {
         coins::coins(&self.state()).into_iter().filter(Coin::is_solid).collect()
+    }
+
+    /// Coins in blocks that a fee bump may take: those of [`Self::confirmed_coins`], and those that an unconfirmed bump
+    /// has taken already. The next bump of the same claim replaces that one, and with a single coin in the wallet it
+    /// could otherwise never pay more; LDK keeps the coins of different claims apart.
+    pub fn bump_coins(&self) -> Vec<Coin> {
+        coins::bump_coins(&self.state())
     }
 
     /// Signs the inputs that are ours, and returns the transaction with their witnesses; the others' stay as they are.
     ///
     /// What is signed for is our own record of a coin, not what the PSBT says of it. A coin may be spent already by
-    /// another unconfirmed transaction (a bump replaces the one before), but not be locked.
+    /// another unconfirmed transaction (a bump replaces the one before), but not be an input of a funding under way.
     pub fn sign_psbt(&self, mut psbt: Psbt) -> Result<Transaction, WalletError> {
         let state = self.state();
+        let txid = psbt.unsigned_tx.compute_txid();
         for (input, meta) in psbt.unsigned_tx.input.iter().zip(&mut psbt.inputs) {
             let outpoint = input.previous_output;
             let Some((_, coin)) = state.bdk.spk_index().txout(outpoint) else { continue };
-            if state.funding_of(&outpoint).is_some() || state.bdk.is_outpoint_locked(outpoint) {
+            if state.funding_of(&outpoint).is_some_and(|funding| funding != txid) {
                 return Err(WalletError::Coin { outpoint, why: CoinTrouble::Locked });
             }
             if meta.witness_utxo.as_ref().is_some_and(|said| said != coin) {

@@ -44,6 +44,7 @@ use self::state::State;
 use crate::chain::io::{BlockRef, Owners, Plan, Watch};
 use crate::chain::tree::HeaderTree;
 use crate::engine::{DeliveryError, Listener, WatchInbox};
+use crate::ledger::Ledger;
 use crate::store::Store;
 
 /// Addresses handed out after the last one that a block paid to, at most: five fewer than a recovery from the seed
@@ -56,6 +57,7 @@ pub struct Wallet(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    ledger: Ledger,
     inbox: WatchInbox,
     state: Mutex<State>,
 }
@@ -89,14 +91,17 @@ pub struct ScriptInfo {
 impl Wallet {
     /// Opens the wallet of this master key (BIP 84, account 0), making it when the store has none, and asks for its
     /// scripts to be watched. Needs no server.
+    ///
+    /// `ledger` is the book of the same store.
     pub fn open(
         store: Store,
+        ledger: Ledger,
         master: &Xpriv,
         network: Network,
         inbox: WatchInbox,
     ) -> Result<Self, WalletError> {
         let state = State::load(&store, master, network)?;
-        let wallet = Self(Arc::new(Inner { store, inbox, state: Mutex::new(state) }));
+        let wallet = Self(Arc::new(Inner { store, ledger, inbox, state: Mutex::new(state) }));
         wallet.settle(&mut wallet.state(), Vec::new(), None)?;
         Ok(wallet)
     }
@@ -168,6 +173,11 @@ impl Wallet {
     pub fn tip(&self) -> BlockRef {
         let tip = self.state().bdk.latest_checkpoint();
         BlockRef { height: tip.height(), hash: tip.hash() }
+    }
+
+    /// A transaction that the wallet has, whether it counts or not.
+    pub fn transaction(&self, txid: Txid) -> Option<Arc<Transaction>> {
+        self.state().bdk.tx_graph().get_tx(txid)
     }
 
     /// Builds and signs, and tells nobody: for a dry run, or to be given to [`Self::commit`].
@@ -247,11 +257,11 @@ impl Wallet {
         outgoing: Option<Outgoing>,
     ) -> Result<(), WalletError> {
         let now = state.look();
-        let news = book::news(state, &now);
+        let news = book::news(state, &now, &rows);
         let changes = state.bdk.staged().cloned().unwrap_or_default();
         if state.bdk.staged().is_some() || !rows.is_empty() || !news.is_empty() || outgoing.is_some() {
             let kept = rows.clone();
-            self.0.store.write("store the wallet's changes", move |db| {
+            self.0.ledger.with_chain_news("store the wallet's changes", news, move |db| {
                 disk::put(db, &changes, &kept)?;
                 match outgoing {
                     Some(Outgoing { tx, now }) => Store::outbox_put(db, &[tx], "withdrawal", now),
@@ -290,6 +300,11 @@ impl Listener for Wallet {
 
 impl Wallet {
     fn apply(&self, state: &mut State, plan: &Plan, headers: &HeaderTree) -> Result<(), WalletError> {
+        let block = plan.block.as_ref().is_some_and(|block| block.txs.iter().any(|tx| tx.owners.wallet));
+        let mempool = !plan.mempool.seen.is_empty() || !plan.mempool.gone.is_empty();
+        if plan.fork.is_none() && plan.tip.is_none() && !block && !mempool {
+            return Ok(());
+        }
         follow::follow(state, &self.0.store, plan, headers)?;
         door::recognise(state);
         door::gone(state, &plan.mempool.gone);

@@ -18,8 +18,19 @@ use crate::store::Store;
 /// Scripts watched beyond the last one handed out, and the most unused ones that a recovery from the seed looks past.
 pub(super) const GAP: u32 = 25;
 
-/// Where a transaction of ours stands: the height of its block, or unconfirmed.
-pub(super) type View = BTreeMap<Txid, Option<u32>>;
+/// Our transactions, and where each stands.
+pub(super) type View = BTreeMap<Txid, Standing>;
+
+/// Where a transaction stands, and what it means for our money, as far as its parents are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Its block; `None`: unconfirmed.
+    pub(super) height: Option<u32>,
+    /// Coins of ours that it spends, in sat.
+    pub(super) spent_sat: u64,
+    /// What it pays to us, in sat.
+    pub(super) received_sat: u64,
+}
 
 pub(super) struct State {
     pub(super) bdk: Bdk,
@@ -77,8 +88,9 @@ impl State {
             master: *master,
         };
         state.reserve_change_of_fundings();
-        door::recognise(&mut state);
+        // The book is written together with the wallet, so that it knows what was read here.
         state.view = state.look();
+        door::recognise(&mut state);
         Ok(state)
     }
 
@@ -116,11 +128,24 @@ impl State {
         self.stamp
     }
 
+    #[cfg(test)]
+    pub(super) fn shift_stamp(&mut self, seconds: u64) {
+        self.stamp = self.stamp() + seconds;
+    }
+
     /// Where our transactions stand now.
     pub(super) fn look(&self) -> View {
         self.bdk
             .transactions()
-            .map(|tx| (tx.tx_node.txid, tx.chain_position.confirmation_height_upper_bound()))
+            .map(|tx| {
+                let (spent, received) = self.bdk.sent_and_received(&tx.tx_node.tx);
+                let standing = Standing {
+                    height: tx.chain_position.confirmation_height_upper_bound(),
+                    spent_sat: spent.to_sat(),
+                    received_sat: received.to_sat(),
+                };
+                (tx.tx_node.txid, standing)
+            })
             .collect()
     }
 
@@ -178,13 +203,13 @@ impl State {
     }
 
     /// Transactions that count and are in no block.
-    pub(super) fn unconfirmed(&self) -> Vec<Arc<Transaction>> {
+    pub(super) fn unconfirmed(&self) -> BTreeMap<Txid, Arc<Transaction>> {
         let chain = self.bdk.local_chain();
         self.bdk
             .tx_graph()
             .list_canonical_txs(chain, chain.tip().block_id(), CanonicalizationParams::default())
             .filter(|tx| tx.chain_position.is_unconfirmed())
-            .map(|tx| tx.tx_node.tx.clone())
+            .map(|tx| (tx.tx_node.txid, tx.tx_node.tx.clone()))
             .collect()
     }
 

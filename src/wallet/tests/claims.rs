@@ -68,7 +68,7 @@ fn what_we_sent_stays_spent_although_a_server_hides_it() {
 
 #[test]
 fn a_spend_of_our_coin_without_our_signature_is_not_believed() {
-    let mut world = World::with_coins(&[50_000]);
+    let world = World::with_coins(&[50_000]);
     let coin = world.only_coin();
     let change = world.wallet.change_script().unwrap();
     let forged = transaction(vec![coin], vec![(change, 49_000)]);
@@ -148,7 +148,7 @@ fn nothing_that_conflicts_with_our_transaction_is_let_in() {
 
 #[test]
 fn absurd_claims_do_no_harm() {
-    let mut world = World::with_coins(&[50_000]);
+    let world = World::with_coins(&[50_000]);
     let before = world.balance();
     let script = world.address();
     let sum =
@@ -163,11 +163,33 @@ fn absurd_claims_do_no_harm() {
         assert_eq!(world.balance(), before);
     }
     world.lose(foreign_outpoint(80).txid);
-    for salt in 0..300 {
-        world.see(&transaction(vec![foreign_outpoint(1_000 + salt)], vec![(script.clone(), 1)]));
+    let big = transaction(vec![foreign_outpoint(81)], vec![(script, 1); 4_000]);
+    world.see(&big);
+    assert_eq!(world.balance(), before);
+}
+
+#[test]
+fn a_flood_of_claims_ends_and_is_forgotten() {
+    let world = World::with_coins(&[50_000]);
+    let script = world.address();
+    for salt in 0..310 {
+        let tx = transaction(vec![foreign_outpoint(1_000 + salt)], vec![(script.clone(), 1)]);
+        world.see(&tx);
+        if salt < 200 {
+            world.lose(tx.compute_txid());
+        }
     }
-    assert_eq!(world.balance().pending_in_sat, 200);
-    assert_eq!(world.balance().spendable_sat, before.spendable_sat);
+    assert_eq!(world.balance().pending_in_sat, 100);
+    assert_eq!(world.balance().spendable_sat, 50_000);
+    // Two weeks later (the newest claim says so), what is hidden is forgotten at the restart.
+    world.wallet.0.state.lock().unwrap().shift_stamp(15 * 24 * 3600);
+    let late = transaction(vec![foreign_outpoint(1_000)], vec![(script, 1)]);
+    world.see(&late);
+    let mut world = world.restart();
+    assert_eq!(world.wallet.0.state.lock().unwrap().bdk.tx_graph().full_txs().count(), 1 + 100 + 1);
+    let deposit = world.payment(70_000);
+    world.see(&deposit);
+    assert_eq!(world.balance().pending_in_sat, 70_101);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use bitcoin::{Amount, Psbt, ScriptBuf, TxOut};
 
 use super::world::*;
-use crate::wallet::{CoinTrouble, Purpose, SendAmount, WalletError};
+use crate::wallet::{CoinTrouble, Purpose, SendAmount, Spend, WalletError};
 
 #[test]
 fn the_coins_of_a_funding_are_locked_until_it_is_in_a_block() {
@@ -101,6 +101,24 @@ fn a_fee_bump_gets_our_signature_and_leaves_the_others_to_ldk() {
 }
 
 #[test]
+fn the_coin_of_an_unconfirmed_bump_is_there_for_the_next_bump_and_for_nothing_else() {
+    let mut world = World::with_coins(&[50_000]);
+    let coin = world.only_coin();
+    let first = world.wallet.sign_psbt(bump(&world, 50_000)).unwrap();
+    world.wallet.broadcasting(std::slice::from_ref(&first)).unwrap();
+    assert!(world.wallet.confirmed_coins().is_empty());
+    assert!(world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).is_err());
+    let world_bumps = world.wallet.bump_coins();
+    assert_eq!((world_bumps.len(), world_bumps[0].outpoint), (1, coin));
+    world.mine(Some(first));
+    assert!(world.wallet.bump_coins().is_empty());
+    // A coin that went to a payment is not there: the payment is not to be undone.
+    let mut world = World::with_coins(&[50_000]);
+    world.send(10_000);
+    assert!(world.wallet.bump_coins().is_empty());
+}
+
+#[test]
 fn a_fee_bump_that_lies_about_our_coin_or_takes_a_locked_one_is_not_signed() {
     let world = World::with_coins(&[50_000]);
     let error = world.wallet.sign_psbt(bump(&world, 49_999)).unwrap_err();
@@ -118,4 +136,16 @@ fn the_purpose_of_a_transaction_survives_a_restart() {
     world.wallet.note_purpose(txid, Purpose::Sweep).unwrap();
     let world = world.restart();
     assert_eq!(world.wallet.0.state.lock().unwrap().rows.purposes[&txid], Purpose::Sweep);
+}
+
+#[test]
+fn a_channel_can_take_all_there_is_but_the_reserve() {
+    let world = World::with_coins(&[50_000, 60_000, 700]);
+    let all = Spend { keep_back_sat: 25_000, ..to_stranger(SendAmount::All) };
+    let most = world.wallet.draft(&all).unwrap().amount_sat;
+    let draft = world.wallet.fund(&Spend { amount: SendAmount::Sat(most), ..all.clone() }).unwrap();
+    assert_eq!(draft.amount_sat, most);
+    let more = Spend { amount: SendAmount::Sat(most + 500), ..all };
+    world.wallet.release(draft.txid).unwrap();
+    assert!(world.wallet.fund(&more).is_err());
 }

@@ -15,6 +15,7 @@ use crate::chain::merkle;
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::engine::{Listener, WatchInbox};
+use crate::ledger::Ledger;
 use crate::store::Store;
 use crate::wallet::{OnchainBalance, SendAmount, Spend, Wallet};
 
@@ -37,7 +38,10 @@ pub(super) fn open_store(dir: &TempDir) -> Store {
 pub(super) fn open_wallet(store: &Store) -> (Wallet, UnboundedReceiver<Watch>) {
     let (inbox, watches) = WatchInbox::new();
     let master = Xpriv::new_master(Network::Regtest, &SEED).unwrap();
-    (Wallet::open(store.clone(), &master, Network::Regtest, inbox).unwrap(), watches)
+    (
+        Wallet::open(store.clone(), Ledger::open(store.clone()), &master, Network::Regtest, inbox).unwrap(),
+        watches,
+    )
 }
 
 impl World {
@@ -59,13 +63,15 @@ impl World {
     }
 
     /// Closes everything and opens it again. Nobody is asked.
-    pub(super) fn restart(self) -> Self {
-        let Self { wallet, tree, store, salt, dir, .. } = self;
-        store.close().unwrap();
-        drop((wallet, store));
-        let store = open_store(&dir);
-        let (wallet, watches) = open_wallet(&store);
-        Self { wallet, tree, store, watches, salt, dir }
+    pub(super) fn restart(mut self) -> Self {
+        self.restart_in_place();
+        self
+    }
+
+    pub(super) fn restart_in_place(&mut self) {
+        self.store.close().unwrap();
+        self.store = open_store(&self.dir);
+        (self.wallet, self.watches) = open_wallet(&self.store);
     }
 
     pub(super) fn balance(&self) -> OnchainBalance {
