@@ -26,7 +26,6 @@ use crate::ln::channels::Channels;
 use crate::ln::receive::Receiver;
 use crate::ln::send::Payer;
 use crate::ln::start::Running;
-use crate::store::Store;
 use crate::task::{StopReason, Tasks};
 use crate::wallet::Wallet;
 
@@ -54,7 +53,6 @@ struct Shared {
 
 /// What requests work with once everything is read from the disk.
 struct Parts {
-    store: Store,
     ledger: Ledger,
     wallet: Wallet,
     engine: EngineHandle,

@@ -124,7 +124,6 @@ impl Opened {
                 network: config.network,
                 tasks: tasks.clone(),
             }),
-            store,
             ledger,
             wallet,
             engine: handle,
