@@ -218,6 +218,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// True when there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        let chain = self.fork.is_none() && self.block.is_none() && self.tip.is_none();
+        chain && self.mempool.seen.is_empty() && self.mempool.gone.is_empty()
+    }
+
     /// The block up to which the listeners know our chain once this plan is delivered, where it changes that; to be
     /// stored as [`Told::tip`] (and with a `fork`, [`Told::fork`] is cleared).
     pub fn told(&self) -> Option<BlockRef> {

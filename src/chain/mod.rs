@@ -4,12 +4,16 @@
 //! tree ([`tree`]); a transaction counts as confirmed only as a [`merkle::ProvenTx`]; the [`machine`] turns claims
 //! from servers into [`io::Plan`]s that are safe to tell LDK and BDK.
 
+mod facts;
 pub mod header;
+pub mod history;
 pub mod io;
 pub mod machine;
+mod mempool;
 pub mod merkle;
 pub mod params;
 pub mod tree;
+pub mod watch;
 
 #[cfg(test)]
 mod testing;

@@ -1,8 +1,10 @@
 //! Chains small enough to mine in a test.
 
+use std::sync::Arc;
+
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
-use bitcoin::{CompactTarget, Network, TxMerkleNode, constants};
+use bitcoin::{CompactTarget, Network, Transaction, TxMerkleNode, constants};
 
 /// Mines a regtest header (two tries on average) on `parent`, ten minutes later. `salt` tells siblings apart.
 pub(super) fn mine(parent: &Header, root: TxMerkleNode) -> Header {
@@ -46,4 +48,31 @@ pub(super) fn chain(parent: &Header, count: usize, salt: u64) -> Vec<Header> {
         headers.push(parent);
     }
     headers
+}
+
+/// The merkle root of a block of these.
+pub(super) fn root_of(txs: &[Arc<Transaction>]) -> TxMerkleNode {
+    let leaves = txs.iter().map(|tx| TxMerkleNode::from(tx.compute_txid()));
+    bitcoin::merkle_tree::calculate_root(leaves).expect("a block has a transaction")
+}
+
+/// The branch of the transaction at `pos`, from the leaf upwards.
+pub(super) fn branch_of(txs: &[Arc<Transaction>], mut pos: usize) -> Vec<TxMerkleNode> {
+    let mut row: Vec<TxMerkleNode> = txs.iter().map(|tx| tx.compute_txid().into()).collect();
+    let mut branch = Vec::new();
+    while row.len() > 1 {
+        if row.len() % 2 == 1 {
+            row.push(row[row.len() - 1]);
+        }
+        branch.push(row[pos ^ 1]);
+        row = row.chunks(2).map(|pair| parent_of(pair[0], pair[1])).collect();
+        pos /= 2;
+    }
+    branch
+}
+
+/// The node above two.
+pub(super) fn parent_of(left: TxMerkleNode, right: TxMerkleNode) -> TxMerkleNode {
+    let pair = [left.to_byte_array(), right.to_byte_array()].concat();
+    TxMerkleNode::hash(&pair)
 }

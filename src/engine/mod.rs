@@ -1,11 +1,33 @@
 //! Floor 2: drives the sync machine. The only place where a proven plan is delivered.
 //!
+//! Contract:
+//! - One task owns the machine, the pool and the connections; all others hold an [`EngineHandle`] or a [`WatchInbox`].
+//! - Actions are performed in the machine's order: what is to be durable is durable before the next one.
+//! - A plan is told to every listener, in their order; then what they ask to follow is put in; then the machine goes on.
+//! - What cannot be stored or delivered ends the task with an error, and so the process.
+//!
 //! Decision: [`Listener`]s are called from the engine's own task, one plan at a time, and may block on durable
 //! writes. Chosen so that order and completeness hold by construction; the cost is that a slow disk slows the
 //! sync, which is what it should do.
 
+mod disk;
+mod driver;
+pub mod fees;
+mod handle;
+mod outbox;
+mod setup;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use crate::chain::io::{Plan, Watch};
 use crate::chain::tree::HeaderTree;
+
+pub use driver::{Engine, EngineError, Parts};
+pub use fees::FeeBook;
+pub use handle::EngineHandle;
+pub use setup::{RestoreError, pool, restore};
+pub use state::{EngineState, Phase, Tip};
 
 /// Hears of proven plans: the on-chain wallet, and LDK's confirmables.
 pub trait Listener: Send + Sync {

@@ -67,7 +67,7 @@ impl Feeder {
                 one.confirm.transaction_unconfirmed(&txid);
             }
         }
-        if let Some((header, height, txs)) = &news.block {
+        if let Some(BlockNews { header, height, txs }) = &news.block {
             for one in confirmables.iter() {
                 one.confirm.transactions_confirmed(header, txs, *height);
             }
@@ -108,8 +108,15 @@ impl Listener for Feeder {
 /// What of a plan concerns LDK.
 struct News<'a> {
     fork: Option<BlockRef>,
-    block: Option<(Header, u32, Vec<(usize, &'a Transaction)>)>,
+    block: Option<BlockNews<'a>>,
     tip: Option<(Header, u32)>,
+}
+
+/// A block, and those of its transactions that concern LDK, each with its position, in block order.
+struct BlockNews<'a> {
+    header: Header,
+    height: u32,
+    txs: Vec<(usize, &'a Transaction)>,
 }
 
 impl<'a> News<'a> {
@@ -121,7 +128,7 @@ impl<'a> News<'a> {
                 .filter(|tx| tx.owners.lightning)
                 .map(|tx| (tx.proven.pos() as usize, &**tx.proven.tx()))
                 .collect();
-            (!txs.is_empty()).then_some((block.header, block.height, txs))
+            (!txs.is_empty()).then_some(BlockNews { header: block.header, height: block.height, txs })
         });
         Self { fork: plan.fork, block, tip: plan.tip }
     }
@@ -209,8 +216,10 @@ mod tests {
         ) -> News<'a> {
             News {
                 fork: fork.map(|height| self.at(height)),
-                block: block.map(|(height, txs)| {
-                    (self.header(height).expect("in the chain"), height, txs.iter().enumerate().collect())
+                block: block.map(|(height, txs)| BlockNews {
+                    header: self.header(height).expect("in the chain"),
+                    height,
+                    txs: txs.iter().enumerate().collect(),
                 }),
                 tip: tip.map(|height| (self.header(height).expect("in the chain"), height)),
             }

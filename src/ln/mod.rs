@@ -1,39 +1,96 @@
 //! Floor 4: LDK.
+//!
+//! [`restore`] reads everything from the disk and needs no server; [`confirm`] is told of the chain by the engine;
+//! [`start`] lets peers, events and timers begin, once the chain was told. [`types`] is the only place with LDK's
+//! generics.
 
+pub mod announce;
+pub mod background;
+mod backoff;
+pub mod balances;
 pub mod broadcast;
+pub mod channels;
 pub mod coins;
 pub mod confirm;
+pub mod decode;
+pub mod events;
 pub mod fees;
+pub mod fetch;
 pub mod filter;
+pub mod gossip;
 pub mod logger;
+pub mod peers;
 pub mod persist;
+pub mod presence;
+pub mod receive;
+pub mod restore;
+pub mod send;
+pub mod settings;
+pub mod start;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use types::*;
+use bitcoin::secp256k1::PublicKey;
+use tokio::sync::watch;
 
-/// The restored Lightning node: shared parts, to be destructured by those who need some of them.
+use self::types::*;
+use crate::chain::io::BlockRef;
+use crate::store::Store;
+use crate::wallet::Wallet;
+
+/// The Lightning node: shared parts, to be destructured by those who need some of them. Cheap to clone.
 #[derive(Clone)]
 pub struct Ln {
     pub keys: Arc<KeysManager>,
     pub logger: Arc<Logger>,
     pub fees: Arc<Fees>,
     pub broadcaster: Arc<Broadcaster>,
+    pub kv: Arc<Kv>,
+    pub store: Store,
+    pub wallet: Wallet,
     pub graph: Arc<NetworkGraph>,
     pub scorer: Arc<RwLock<Scorer>>,
     pub router: Arc<Router>,
+    pub persister: Arc<Persister>,
     pub chain_monitor: Arc<ChainMonitor>,
     pub channels: Arc<ChannelManager>,
     pub messenger: Arc<OnionMessenger>,
+    /// LDK's peer manager; [`peers::Peers`] is what dials and remembers.
     pub peers: Arc<PeerManager>,
+    pub presence: Arc<Presence>,
     pub sweeper: Arc<Sweeper>,
     pub bumper: Arc<Bumper>,
+    /// The best block that LDK was told in this run.
+    pub tip: watch::Receiver<Option<BlockRef>>,
 }
 
 impl Ln {
     /// Our node id.
-    pub fn node_id(&self) -> bitcoin::secp256k1::PublicKey {
+    pub fn node_id(&self) -> PublicKey {
         self.channels.get_our_node_id()
     }
+
+    /// The best block that LDK was told in this run; `None` until it was told one.
+    pub fn best_block(&self) -> Option<BlockRef> {
+        *self.tip.borrow()
+    }
+
+    /// Returns when LDK was told a tip. Never returns if the node ends before.
+    pub async fn synced(&self) -> BlockRef {
+        let mut tip = self.tip.clone();
+        let told = tip.wait_for(Option::is_some).await.ok().and_then(|told| *told);
+        match told {
+            Some(tip) => tip,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Time since 1970; zero when the clock says that it is earlier.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -3,95 +3,73 @@
 //! Rules (`lightning::chain::chainmonitor::Persist`, `util/persist.rs`):
 //!
 //! - A new channel, each update of a monitor and each new monitor are on disk when the call returns `Completed`. A
-//!   monitor that is older than what the peer saw can lose funds: LDK then punishes nobody, and we may be punished.
-//! - `UnrecoverableError` makes LDK panic while it holds its locks; `InProgress` must never be mixed with `Completed`
-//!   in one run. So a failed write is tried again for a while, in place, and if the disk does not come back the
+//!   monitor that is older than what the peer has seen can lose the channel's money.
+//! - `UnrecoverableError` makes LDK panic while it holds its locks, and `InProgress` must never be mixed with
+//!   `Completed` in one run. The store has tried a failed write again for some seconds before it says so; then the
 //!   process ends here, on purpose: nothing was told to the peer that is not on disk.
-//! - Updates are written alone and folded into a whole monitor every [`MAX_PENDING_UPDATES`] of them.
+//! - Updates are written alone, and folded into a whole monitor every [`MAX_PENDING_UPDATES`] of them.
+//! - Archiving a monitor leaves its updates behind; [`tidy`] takes them away.
 //!
-//! Decision: blocking retries under LDK's locks. The alternative, asynchronous persistence, is beta in 0.2; the cost is
+//! Decision: blocking writes under LDK's locks. The alternative, asynchronous persistence, is beta in 0.2; the cost is
 //! that a stalling disk stalls the node, which is the truth about a node with a stalling disk.
-
-use std::thread::sleep;
-use std::time::Duration;
 
 use lightning::chain::ChannelMonitorUpdateStatus;
 use lightning::chain::chainmonitor::Persist;
 use lightning::chain::channelmonitor::ChannelMonitorUpdate;
+use lightning::io;
 use lightning::sign::InMemorySigner;
-use lightning::util::persist::MonitorName;
+use lightning::util::persist::{
+    ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE,
+    ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_SECONDARY_NAMESPACE,
+    CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE, KVStoreSync, MonitorName,
+};
 
-use super::types::{ChannelMonitor, MonitorPersister};
+use super::types::{ChannelMonitor, Kv, MonitorPersister};
 
-/// Updates kept beside a monitor before it is written whole. A monitor is tens of kB and an update well under one, so
-/// that this bounds both the bytes written per payment and the time to read a channel at start.
+/// Updates kept beside a monitor before it is written whole. A monitor is tens of kB and an update well under one: this
+/// bounds the bytes written per payment, and the time to read a channel at start.
 pub const MAX_PENDING_UPDATES: u64 = 100;
-
-/// Pauses before each further attempt at a failed write: 8 s in all.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_millis(700),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
 
 /// Says why, and ends the process.
 pub type Halt = fn(why: &str) -> !;
 
-/// [`MonitorPersister`] that tries again, and then stops the process rather than let LDK panic.
+/// The [`Halt`] of a real node. LDK's locks are held, so that an orderly shutdown would wait for ever.
+pub fn halt(why: &str) -> ! {
+    tracing::error!(why, "stopping at once");
+    std::process::exit(1)
+}
+
+/// [`MonitorPersister`] that stops the process rather than let LDK panic.
 pub struct Persister {
     inner: MonitorPersister,
     halt: Halt,
 }
 
 impl Persister {
-    /// Wraps `inner`; `halt` is called when a write fails for good, and must end the process.
+    /// Wraps `inner`; `halt` is called when a write failed for good.
     pub fn new(inner: MonitorPersister, halt: Halt) -> Self {
         Self { inner, halt }
     }
 
-    /// The wrapped one: reading at start, cleaning up.
+    /// The wrapped one: for reading at start.
     pub fn inner(&self) -> &MonitorPersister {
         &self.inner
     }
 
-    fn insist(
-        &self,
-        what: &str,
-        write: impl Fn() -> ChannelMonitorUpdateStatus,
-    ) -> ChannelMonitorUpdateStatus {
-        match insist(&PAUSES, sleep, what, write) {
-            Some(status) => status,
-            None => (self.halt)(what),
+    fn insist(&self, what: &str, outcome: ChannelMonitorUpdateStatus) -> ChannelMonitorUpdateStatus {
+        match outcome {
+            ChannelMonitorUpdateStatus::UnrecoverableError => (self.halt)(&format!(
+                "{what} could not be written to the database. Nothing acknowledged is lost: the peer was told \
+                 nothing that is not on disk. Look after the disk, then start again"
+            )),
+            done => done,
         }
     }
-}
-
-/// Runs `write` until it succeeds, at most once more than there are `pauses`. `None`: it never did.
-fn insist(
-    pauses: &[Duration],
-    pause: impl Fn(Duration),
-    what: &str,
-    write: impl Fn() -> ChannelMonitorUpdateStatus,
-) -> Option<ChannelMonitorUpdateStatus> {
-    for next in pauses.iter().map(Some).chain([None]) {
-        match write() {
-            ChannelMonitorUpdateStatus::UnrecoverableError => {
-                tracing::error!(what, again = next.is_some(), "could not write channel state to disk");
-            }
-            done => return Some(done),
-        }
-        if let Some(time) = next {
-            pause(*time);
-        }
-    }
-    None
 }
 
 impl Persist<InMemorySigner> for Persister {
     fn persist_new_channel(&self, name: MonitorName, monitor: &ChannelMonitor) -> ChannelMonitorUpdateStatus {
-        self.insist("a new channel", || self.inner.persist_new_channel(name, monitor))
+        self.insist("a new channel", self.inner.persist_new_channel(name, monitor))
     }
 
     fn update_persisted_channel(
@@ -100,7 +78,7 @@ impl Persist<InMemorySigner> for Persister {
         update: Option<&ChannelMonitorUpdate>,
         monitor: &ChannelMonitor,
     ) -> ChannelMonitorUpdateStatus {
-        self.insist("an update of a channel", || self.inner.update_persisted_channel(name, update, monitor))
+        self.insist("a channel's new state", self.inner.update_persisted_channel(name, update, monitor))
     }
 
     fn archive_persisted_channel(&self, name: MonitorName) {
@@ -108,45 +86,20 @@ impl Persist<InMemorySigner> for Persister {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    #[test]
-    fn a_write_that_fails_twice_is_tried_again_and_then_done() {
-        let (writes, pauses) = (Cell::new(0), Cell::new(0));
-        let outcome = insist(
-            &PAUSES,
-            |_| pauses.set(pauses.get() + 1),
-            "x",
-            || {
-                writes.set(writes.get() + 1);
-                if writes.get() < 3 {
-                    ChannelMonitorUpdateStatus::UnrecoverableError
-                } else {
-                    ChannelMonitorUpdateStatus::Completed
-                }
-            },
-        );
-        assert!(matches!(outcome, Some(ChannelMonitorUpdateStatus::Completed)));
-        assert_eq!((writes.get(), pauses.get()), (3, 2));
+/// Removes updates that are part of a written monitor already (a crash may leave some), and those of archived
+/// monitors. Reads every monitor: for a quiet moment, on a thread that may block.
+pub fn tidy(persister: &Persister, kv: &Kv) -> Result<(), io::Error> {
+    persister.inner.cleanup_stale_updates(true)?;
+    let archived = KVStoreSync::list(
+        kv,
+        ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE,
+        ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_SECONDARY_NAMESPACE,
+    )?;
+    let updates = CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE;
+    for monitor in archived {
+        for update in KVStoreSync::list(kv, updates, &monitor)? {
+            KVStoreSync::remove(kv, updates, &monitor, &update, true)?;
+        }
     }
-
-    #[test]
-    fn a_write_that_always_fails_is_given_up_after_the_last_pause() {
-        let writes = Cell::new(0);
-        let outcome = insist(
-            &PAUSES,
-            |_| (),
-            "x",
-            || {
-                writes.set(writes.get() + 1);
-                ChannelMonitorUpdateStatus::UnrecoverableError
-            },
-        );
-        assert!(outcome.is_none());
-        assert_eq!(writes.get(), PAUSES.len() + 1);
-    }
+    Ok(())
 }

@@ -13,15 +13,14 @@ pub use super::fees::Fees;
 pub use super::filter::FilterInbox;
 pub use super::logger::Logger;
 pub use super::persist::Persister;
+pub use super::presence::Presence;
 
-/// LDK's view of the store, for synchronous use.
-pub type KvSync = dyn lightning::util::persist::KVStoreSync + Send + Sync;
-/// LDK's view of the store, for asynchronous use.
-pub type Kv = dyn lightning::util::persist::KVStore + Send + Sync;
+/// LDK's view of the store, synchronous and asynchronous.
+pub type Kv = crate::store::KvStore;
 
 /// Writes monitors and their updates; [`Persister`] wraps it.
 pub type MonitorPersister = lightning::util::persist::MonitorUpdatingPersister<
-    Arc<KvSync>,
+    Arc<Kv>,
     Arc<Logger>,
     Arc<KeysManager>,
     Arc<KeysManager>,
@@ -121,7 +120,7 @@ pub type PeerManager = lightning::ln::peer_handler::PeerManager<
     Arc<RoutingHandler>,
     Arc<OnionMessenger>,
     Arc<Logger>,
-    IgnoringMessageHandler,
+    Arc<Presence>,
     Arc<KeysManager>,
     Arc<ChainMonitor>,
 >;

@@ -100,7 +100,7 @@ pub trait Session: Send + Sync {
 }
 
 /// What is known of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionInfo {
     /// The server.
     pub addr: ServerAddr,

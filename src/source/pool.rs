@@ -50,15 +50,28 @@ struct Slot {
 }
 
 enum State {
-    Waiting { until: Instant },
+    Waiting(Later),
     Connecting { id: SourceId },
     InUse { id: SourceId, info: Box<SessionInfo>, since: Instant },
-    Unusable { until: Instant, why: String },
+    Unusable { until: Later, why: String },
     Banned { until: u64, why: String },
 }
 
+/// A time to come: as it is measured, and for people.
+#[derive(Clone, Copy)]
+struct Later {
+    at: Instant,
+    wall: SystemTime,
+}
+
+impl Later {
+    fn after(now: Instant, wait: Duration) -> Self {
+        Self { at: now + wait, wall: SystemTime::now() + wait }
+    }
+}
+
 /// A server, for people.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerStatus {
     /// Its address.
     pub addr: ServerAddr,
@@ -104,7 +117,7 @@ impl Pool {
             let ban = bans.iter().find(|ban| ban.host == source.addr().host());
             let state = match ban {
                 Some(ban) => State::Banned { until: ban.until, why: ban.reason.clone() },
-                None => State::Waiting { until: now },
+                None => State::Waiting(Later::after(now, Duration::ZERO)),
             };
             Slot { source, state, failures: 0, last_error: None, tip: None }
         };
@@ -151,6 +164,13 @@ impl Pool {
         }
     }
 
+    /// What is known of a connection has changed.
+    pub fn refresh(&mut self, id: SourceId, fresh: SessionInfo) {
+        if let Some(Slot { state: State::InUse { info, .. }, .. }) = self.slot(id) {
+            **info = fresh;
+        }
+    }
+
     /// A server says its tip.
     pub fn tip(&mut self, id: SourceId, height: u32) {
         if let Some(slot) = self.slot(id) {
@@ -176,7 +196,7 @@ impl Pool {
                 let why = why.to_string();
                 if let Some(slot) = self.slot(id) {
                     slot.last_error = Some(why.clone());
-                    slot.state = State::Unusable { until: now + UNUSABLE_WAIT, why };
+                    slot.state = State::Unusable { until: Later::after(now, UNUSABLE_WAIT), why };
                 }
                 None
             }
@@ -197,7 +217,7 @@ impl Pool {
         // Half of it, and a random part of the other half: servers that went away together come back apart.
         let wait = whole / 2 + (whole / 2).mul_f64(f64::from(draw) / f64::from(u32::MAX));
         slot.last_error = Some(why);
-        slot.state = State::Waiting { until: now + wait };
+        slot.state = State::Waiting(Later::after(now, wait));
     }
 
     /// It lied: not again for [`BAN`]. All servers of its host are banned with it.
@@ -214,9 +234,9 @@ impl Pool {
     /// A person wants it now: nothing waits any more. Bans stay.
     pub fn retry_now(&mut self, now: Instant) {
         for slot in &mut self.slots {
-            if matches!(slot.state, State::Waiting { .. } | State::Unusable { .. }) {
+            if matches!(slot.state, State::Waiting(_) | State::Unusable { .. }) {
                 slot.failures = 0;
-                slot.state = State::Waiting { until: now };
+                slot.state = State::Waiting(Later::after(now, Duration::ZERO));
             }
         }
     }
@@ -229,7 +249,7 @@ impl Pool {
     fn slot(&mut self, id: SourceId) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|slot| match slot.state {
             State::Connecting { id: its } | State::InUse { id: its, .. } => its == id,
-            State::Waiting { .. } | State::Unusable { .. } | State::Banned { .. } => false,
+            State::Waiting(_) | State::Unusable { .. } | State::Banned { .. } => false,
         })
     }
 
@@ -247,20 +267,19 @@ impl Slot {
     /// When it may be connected to; `None`: it is in use, or not in sight.
     fn ready_at(&self, now: Instant, wall: u64) -> Option<Instant> {
         match self.state {
-            State::Waiting { until } | State::Unusable { until, .. } => Some(until),
+            State::Waiting(until) | State::Unusable { until, .. } => Some(until.at),
             State::Banned { until, .. } => Some(now + Duration::from_secs(until.saturating_sub(wall))),
             State::Connecting { .. } | State::InUse { .. } => None,
         }
     }
 
     fn status(&self, now: Instant) -> ServerStatus {
-        let wall = |until: Instant| SystemTime::now() + until.saturating_duration_since(now);
         let role = match &self.state {
-            State::Waiting { until } if *until <= now => Role::Standby,
-            State::Waiting { until } => Role::BackingOff { until: wall(*until) },
+            State::Waiting(until) if until.at <= now => Role::Standby,
+            State::Waiting(until) => Role::BackingOff { until: until.wall },
             State::Connecting { .. } => Role::Connecting,
             State::InUse { .. } => Role::InUse,
-            State::Unusable { until, why } => Role::Unusable { why: why.clone(), until: wall(*until) },
+            State::Unusable { until, why } => Role::Unusable { why: why.clone(), until: until.wall },
             State::Banned { until, why } => {
                 Role::Banned { why: why.clone(), until: UNIX_EPOCH + Duration::from_secs(*until) }
             }

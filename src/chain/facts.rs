@@ -1,0 +1,85 @@
+//! What is proven: transactions in blocks of our best chain, and who has heard of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bitcoin::{Transaction, Txid};
+
+use super::io::{Owners, PlanTx};
+use super::merkle::ProvenTx;
+
+/// Height, and position in the block: the order of delivery.
+type Place = (u32, u32);
+
+#[derive(Clone, Debug)]
+struct Fact {
+    proven: Arc<ProvenTx>,
+    owners: Owners,
+    told: Owners,
+}
+
+/// Every proven transaction once, however many scripts it concerns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    facts: BTreeMap<Place, Fact>,
+    places: HashMap<Txid, Place>,
+    /// Those that an owner has not heard of.
+    due: BTreeSet<Place>,
+}
+
+impl Facts {
+    /// The proof of a transaction.
+    pub(super) fn get(&self, txid: &Txid) -> Option<&Arc<ProvenTx>> {
+        self.facts.get(self.places.get(txid)?).map(|fact| &fact.proven)
+    }
+
+    /// True when the transaction is proven to be at this height.
+    pub(super) fn is_at(&self, txid: &Txid, height: u32) -> bool {
+        self.places.get(txid).is_some_and(|place| place.0 == height)
+    }
+
+    /// Takes a proof in, for these owners too.
+    pub(super) fn add(&mut self, proven: Arc<ProvenTx>, owners: Owners) {
+        let place = (proven.height(), proven.pos());
+        if let Some(before) = self.places.insert(proven.txid(), place).filter(|&p| p != place) {
+            self.facts.remove(&before);
+            self.due.remove(&before);
+        }
+        let fact =
+            self.facts.entry(place).or_insert_with(|| Fact { proven, owners, told: Owners::default() });
+        fact.owners = fact.owners.union(owners);
+        if !fact.told.contains(fact.owners) {
+            self.due.insert(place);
+        }
+    }
+
+    /// Forgets what is above `height`, and hands back the bodies, which stay true.
+    pub(super) fn drop_above(&mut self, height: u32) -> Vec<(Txid, Arc<Transaction>)> {
+        let left = self.facts.split_off(&(height + 1, 0));
+        self.due.split_off(&(height + 1, 0));
+        let bodies: Vec<_> = left.values().map(|f| (f.proven.txid(), f.proven.tx().clone())).collect();
+        for (txid, _) in &bodies {
+            self.places.remove(txid);
+        }
+        bodies
+    }
+
+    /// The lowest height, up to `limit`, with something that an owner has not heard of.
+    pub(super) fn next_due(&self, limit: u32) -> Option<u32> {
+        self.due.first().map(|place| place.0).filter(|&height| height <= limit)
+    }
+
+    /// What of the block at `height` is due, in block order; from now on it counts as told.
+    pub(super) fn tell(&mut self, height: u32) -> Vec<PlanTx> {
+        let places: Vec<Place> = self.due.range((height, 0)..=(height, u32::MAX)).copied().collect();
+        let mut txs = Vec::with_capacity(places.len());
+        for place in places {
+            self.due.remove(&place);
+            if let Some(fact) = self.facts.get_mut(&place) {
+                fact.told = fact.owners;
+                txs.push(PlanTx { proven: fact.proven.clone(), owners: fact.owners });
+            }
+        }
+        txs
+    }
+}

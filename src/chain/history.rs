@@ -1,0 +1,101 @@
+//! One script's way from a status to proven facts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bitcoin::{BlockHash, OutPoint, Script, Transaction, Txid};
+
+use super::facts::Facts;
+use super::io::HistoryEntry;
+use super::merkle::ProvenTx;
+
+/// Entries of one history, at most; more is a flood, and the watch is degraded.
+pub const MAX_HISTORY: usize = 10_000;
+/// Unconfirmed entries of one script that are looked at.
+pub const MAX_PENDING: usize = 64;
+/// Bytes of bodies that one job gathers before they are proven.
+pub(super) const MAX_JOB_BYTES: usize = 8 << 20;
+
+/// What a script waits for.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// A server.
+    Offline,
+    /// Its present status.
+    Subscribing,
+    /// Its turn: few jobs run at once, so that claims cannot pile up.
+    Queued,
+    /// Its history.
+    History,
+    /// The bodies of these.
+    Bodies { job: Job, missing: BTreeSet<Txid> },
+    /// The proofs of these, asked for against the block that our chain then had at their height; `None`: not asked
+    /// for yet, for want of the header. `patience` is when the want becomes trouble.
+    Proofs { job: Job, missing: BTreeMap<Txid, Option<BlockHash>>, patience: u64 },
+    /// A better time to ask again.
+    Resting(u64),
+    /// Nothing: all that the server knows is known.
+    Settled,
+}
+
+/// What a job has gathered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Job {
+    /// Confirmed entries and their claimed heights.
+    pub(super) claims: BTreeMap<Txid, u32>,
+    /// Unconfirmed entries.
+    pub(super) pending: BTreeSet<Txid>,
+    pub(super) bodies: BTreeMap<Txid, Arc<Transaction>>,
+    pub(super) bytes: usize,
+    pub(super) proven: BTreeMap<Txid, Arc<ProvenTx>>,
+    /// The server withholds something that is proven, or pads: what it adds is taken, but it is not the whole.
+    pub(super) short: bool,
+}
+
+impl Job {
+    pub(super) fn new(entries: &[HistoryEntry]) -> Self {
+        let mut job = Job::default();
+        for entry in entries {
+            match entry.height {
+                Some(height) => drop(job.claims.entry(entry.txid).or_insert(height)),
+                None => drop(job.pending.insert(entry.txid)),
+            }
+        }
+        job.pending.retain(|txid| !job.claims.contains_key(txid));
+        job
+    }
+
+    /// Confirmed entries that are not proven yet.
+    pub(super) fn unproven(&self, facts: &Facts) -> BTreeSet<Txid> {
+        let open =
+            |&(txid, height): &(&Txid, &u32)| !self.proven.contains_key(txid) && !facts.is_at(txid, *height);
+        self.claims.iter().filter(open).map(|(txid, _)| *txid).collect()
+    }
+
+    /// Drops the entries that neither pay to the script nor spend from it: a server may list what it likes, but
+    /// memory is kept only for what concerns us. `facts` has the bodies of what was proven before, `confirmed` says
+    /// which of it is this script's.
+    pub(super) fn drop_irrelevant(&mut self, script: &Script, facts: &Facts, confirmed: &BTreeSet<Txid>) {
+        let mut bodies = self.bodies.clone();
+        let before = self.claims.keys().chain(confirmed).filter_map(|txid| facts.get(txid));
+        bodies.extend(before.map(|proven| (proven.txid(), proven.tx().clone())));
+        let mut coins = BTreeSet::new();
+        for (txid, tx) in &bodies {
+            for (vout, _) in (0..).zip(&tx.output).filter(|(_, out)| *out.script_pubkey == *script) {
+                coins.insert(OutPoint::new(*txid, vout));
+            }
+        }
+        let concerns = |txid: &Txid| match bodies.get(txid) {
+            Some(tx) => {
+                tx.output.iter().any(|out| *out.script_pubkey == *script)
+                    || tx.input.iter().any(|input| coins.contains(&input.previous_output))
+            }
+            None => true,
+        };
+        let before = self.claims.len();
+        self.claims.retain(|txid, _| concerns(txid));
+        self.pending.retain(concerns);
+        self.proven.retain(|txid, _| self.claims.contains_key(txid));
+        self.short |= self.claims.len() < before;
+    }
+}

@@ -1,0 +1,266 @@
+//! Following the servers' headers.
+//!
+//! A tip that links is taken as it comes. One that does not starts a chase: headers from our tip on, or, where these
+//! do not link either, from further and further back until they do. Only one request of a chase is in flight, and one
+//! that leads nowhere backs off, so a tip that flips costs little.
+
+use bitcoin::block::Header;
+
+use super::line::{Chase, Line};
+use super::{Action, BlockRef, Lie, Machine, Request, SourceId};
+use crate::chain::header::Fault;
+use crate::chain::tree::{MAX_REORG, Refused};
+
+/// Headers in one request, at most (protocol).
+const CHUNK: u32 = 2016;
+/// The first step back in search of a fork; each next one is [`STRIDE`] times as long.
+const FIRST_STEP: u32 = 8;
+const STRIDE: u32 = 8;
+/// The first rest after a chase that led nowhere, in ms; it doubles up to [`LONGEST_REST`].
+const FIRST_REST: u64 = 1_000;
+const LONGEST_REST: u64 = 60_000;
+/// Refusals of older headers after which those who wait for them give up for now.
+const OLDER_TRIES: u32 = 3;
+
+/// The headers below the tree's base that proofs wait for.
+#[derive(Debug, Default)]
+pub(super) struct Older {
+    asked: Option<(SourceId, u32)>,
+    tries: u32,
+    rest: Option<u64>,
+}
+
+impl Older {
+    pub(super) fn forget(&mut self, source: SourceId) {
+        if self.asked.is_some_and(|(asked, _)| asked == source) {
+            *self = Older::default();
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.rest
+    }
+
+    fn is_idle(&self) -> bool {
+        self.asked.is_none() && self.rest.is_none()
+    }
+}
+
+impl Machine {
+    pub(super) fn tip_claimed(&mut self, source: SourceId, header: Header, height: u32) {
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        line.claim = Some((header, BlockRef { height, hash: header.block_hash() }));
+        self.follow(source);
+    }
+
+    /// Links a server's claim, or takes the next step towards it.
+    pub(super) fn follow(&mut self, source: SourceId) {
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let Some((header, claim)) = line.claim else { return };
+        if let Some((start, count)) = self.tree.wants_anchor() {
+            if line.chase == Chase::Idle && self.serving == Some(source) {
+                line.chase = Chase::Asked { start, back: 0 };
+                line.ask(Request::Headers { start, count });
+            }
+            return;
+        }
+        let old = self.tree.tip();
+        match self.tree.accept(header, claim.height, self.clock.seconds()) {
+            Ok(_) => {
+                line.tries = 0;
+                if !matches!(line.chase, Chase::Asked { .. }) {
+                    line.chase = Chase::Idle;
+                }
+                self.chain_changed(old);
+            }
+            Err(Refused::Lie(_)) => self.condemn(source, Lie::Header),
+            Err(Refused::Unlinked) if line.chase == Chase::Idle => {
+                let start = claim.height.min(old.height + 1);
+                self.chase(source, start, 0);
+            }
+            Err(Refused::Unlinked) => {}
+            Err(Refused::Future | Refused::TooDeep) if line.chase == Chase::Idle => self.rest(source),
+            Err(Refused::Future | Refused::TooDeep) => {}
+        }
+    }
+
+    /// Asks for headers from `start` up to the claim.
+    fn chase(&mut self, source: SourceId, start: u32, back: u32) {
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let Some((_, claim)) = line.claim else { return };
+        let start = start.max(self.tree.floor().height + 1);
+        let count = (claim.height.saturating_sub(start) + 1).min(CHUNK);
+        line.chase = Chase::Asked { start, back };
+        line.ask(Request::Headers { start, count });
+    }
+
+    fn rest(&mut self, source: SourceId) {
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let rest = (FIRST_REST << line.tries.min(6)).min(LONGEST_REST);
+        line.tries += 1;
+        line.chase = Chase::Resting(self.clock.now() + rest);
+    }
+
+    pub(super) fn headers_refused(&mut self, source: SourceId, start: u32) {
+        if self.older.asked == Some((source, start)) {
+            self.older_refused();
+        } else {
+            self.rest(source);
+        }
+    }
+
+    pub(super) fn headers_came(
+        &mut self,
+        source: SourceId,
+        start: u32,
+        count: u32,
+        mut headers: Vec<Header>,
+    ) {
+        headers.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        let full = u32::try_from(headers.len()) == Ok(count);
+        if self.older.asked == Some((source, start)) {
+            if full { self.older_came(source, start, headers) } else { self.older_refused() }
+        } else if self.tree.wants_anchor() == Some((start, count)) {
+            if full { self.anchor_came(source, start, headers) } else { self.rest(source) }
+        } else {
+            self.next_headers_came(source, start, headers);
+        }
+    }
+
+    /// The headers of the newest checkpoint's period.
+    fn anchor_came(&mut self, source: SourceId, start: u32, headers: Vec<Header>) {
+        if self.tree.prepend(&headers).is_err() {
+            return self.condemn(source, Lie::Header);
+        }
+        self.actions.push_back(Action::StoreHeaders { from: start, headers, fork: self.delivery.fork() });
+        if let Some(line) = self.lines.get_mut(&source) {
+            line.chase = Chase::Idle;
+        }
+        for source in self.lines.keys().copied().collect::<Vec<_>>() {
+            self.follow(source);
+        }
+    }
+
+    fn next_headers_came(&mut self, source: SourceId, start: u32, headers: Vec<Header>) {
+        let Some(&mut Line { chase: Chase::Asked { start: asked, back }, .. }) = self.lines.get_mut(&source)
+        else {
+            return;
+        };
+        if asked != start {
+            return;
+        }
+        let old = self.tree.tip();
+        let mut next = start;
+        let mut refused = None;
+        for header in headers {
+            match self.tree.accept(header, next, self.clock.seconds()) {
+                Ok(_) => next += 1,
+                Err(why) => {
+                    refused = Some(why);
+                    break;
+                }
+            }
+        }
+        self.chain_changed(old);
+        match refused {
+            None if next == start => self.rest(source),
+            None => self.chased(source, next),
+            Some(Refused::Unlinked) if next == start => self.step_back(source, start, back),
+            // The reply itself is not linked.
+            Some(Refused::Unlinked | Refused::Lie(Fault::Linkage)) => self.condemn(source, Lie::Header),
+            Some(Refused::Lie(_)) => self.condemn(source, Lie::Header),
+            Some(Refused::Future | Refused::TooDeep) => self.rest(source),
+        }
+    }
+
+    /// Headers up to `next` were taken: goes on, or is done.
+    fn chased(&mut self, source: SourceId, next: u32) {
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let Some((_, claim)) = line.claim else { return };
+        if next <= claim.height {
+            return self.chase(source, next, 0);
+        }
+        line.chase = Chase::Idle;
+        if self.tree.common(claim).is_some() {
+            line.tries = 0;
+        } else {
+            // It reorganised while it answered, or lies about its tip: look again, but not at once.
+            self.rest(source);
+        }
+    }
+
+    fn step_back(&mut self, source: SourceId, start: u32, back: u32) {
+        if start + MAX_REORG < self.tree.height() {
+            return self.rest(source);
+        }
+        let step = if back == 0 { FIRST_STEP } else { (back * STRIDE).min(CHUNK) };
+        self.chase(source, start.saturating_sub(step), step);
+    }
+
+    /// What follows from a best chain that is not the one before.
+    fn chain_changed(&mut self, old: BlockRef) {
+        let new = self.tree.tip();
+        if new == old {
+            return;
+        }
+        let shared = self.tree.common(old).unwrap_or_else(|| self.tree.floor());
+        if shared != old {
+            self.reorganised(shared);
+        }
+        let from = shared.height + 1;
+        let headers = self.tree.headers_from(from);
+        self.actions.push_back(Action::StoreHeaders { from, headers, fork: self.delivery.fork() });
+        self.delivery.gather(self.clock.now());
+    }
+
+    /// The chain above `fork` is another one now.
+    fn reorganised(&mut self, fork: BlockRef) {
+        self.delivery.reorganised(&self.tree, fork);
+        self.orphans.extend(self.facts.drop_above(fork.height));
+        self.scripts_reorganised(fork);
+    }
+
+    /// Asks for headers below the base, for proofs that reach there.
+    pub(super) fn want_older(&mut self) {
+        if !self.older.is_idle() || self.tree.base() == 0 || self.tree.wants_anchor().is_some() {
+            return;
+        }
+        let Some(source) = self.serving else { return };
+        let start = self.tree.base().saturating_sub(CHUNK);
+        let count = self.tree.base() - start;
+        self.older.asked = Some((source, start));
+        self.ask(Request::Headers { start, count });
+    }
+
+    fn older_came(&mut self, source: SourceId, start: u32, headers: Vec<Header>) {
+        self.older = Older::default();
+        if self.tree.prepend(&headers).is_err() {
+            return self.condemn(source, Lie::Header);
+        }
+        self.actions.push_back(Action::StoreOlderHeaders { from: start, headers });
+    }
+
+    fn older_refused(&mut self) {
+        let tries = self.older.tries + 1;
+        let rest = FIRST_REST << tries.min(6);
+        self.older = Older { asked: None, tries, rest: Some(self.clock.now() + rest) };
+        if tries > OLDER_TRIES {
+            self.give_up_older();
+        }
+    }
+
+    /// Goes on with what has rested.
+    pub(super) fn header_timers(&mut self) {
+        let now = self.clock.now();
+        if self.older.rest.is_some_and(|until| until <= now) {
+            self.older.rest = None;
+        }
+        for source in self.lines.keys().copied().collect::<Vec<_>>() {
+            let Some(line) = self.lines.get_mut(&source) else { continue };
+            if matches!(line.chase, Chase::Resting(until) if until <= now) {
+                line.chase = Chase::Idle;
+                self.follow(source);
+            }
+        }
+    }
+}

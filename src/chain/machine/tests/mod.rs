@@ -1,0 +1,109 @@
+//! Sentences over a tiny world. `b5` is the block at height 5; a prime marks another branch.
+
+mod world;
+
+use crate::chain::io::*;
+use world::*;
+
+const SEEDS: std::ops::Range<u64> = 1..8;
+
+fn is_fetch(request: &Request) -> bool {
+    !matches!(request, Request::Subscribe { .. } | Request::Headers { .. })
+}
+
+#[test]
+fn a_new_node_follows_the_headers_and_is_told_the_tip() {
+    for seed in SEEDS {
+        let world = World::new(Node::new(30), &[(1, WALLET)], seed);
+        world.assert_complete();
+        assert_eq!(world.plans().len(), 1);
+    }
+}
+
+#[test]
+fn a_deposit_is_seen_unconfirmed_and_then_confirmed() {
+    for (seed, header_first) in SEEDS.flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], seed);
+        world.forget();
+        let paid = deposit(1, &[1]);
+        world.node.mempool.push(paid.clone());
+        world.push_status(hash_of(1));
+        world.settle();
+        assert_eq!(world.plans().len(), 1);
+        assert_eq!(world.plans()[0].mempool.seen, [paid.clone()]);
+
+        world.forget();
+        world.node.mine(&[paid.clone()]);
+        world.push(header_first);
+        world.settle();
+        world.assert_complete();
+        let [block, tip] = world.plans() else { panic!("a block and a tip: {:?}", world.plans()) };
+        assert_eq!(block.block.as_ref().unwrap().txs[0].owners, WALLET);
+        assert!(tip.mempool.gone.is_empty() && tip.tip.is_some());
+        assert_eq!(world.count(is_fetch), 2, "history and proof; the body was there: {:?}", world.asked);
+    }
+}
+
+#[test]
+fn a_block_with_nothing_of_ours_costs_no_request() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], 1);
+    world.forget();
+    world.block(&[deposit(7, &[9])]);
+    world.assert_complete();
+    assert_eq!(world.asked, []);
+    assert_eq!(world.plans().len(), 1);
+}
+
+#[test]
+fn unconfirmed_transactions_of_channels_are_not_fetched() {
+    let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], 1);
+    world.forget();
+    world.node.mempool.push(deposit(1, &[2]));
+    world.push_status(hash_of(2));
+    world.settle();
+    assert!(world.plans().is_empty());
+    assert_eq!(world.count(|r| matches!(r, Request::Transaction { .. })), 0);
+}
+
+#[test]
+fn what_a_told_transaction_makes_us_watch_is_found_in_the_same_block_and_in_the_next_before_the_tip() {
+    //  b6: funding → 2     b6: 2 → 3, told once 3's history is asked     b7: 3 → nobody
+    for seed in SEEDS {
+        let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], seed);
+        let funding = deposit(1, &[2]);
+        let close = spend(&funding, &[3]);
+        let claim = spend(&close, &[4]);
+        let (closed, claimed) = (close.compute_txid(), claim.compute_txid());
+        world.listener.reacts.insert(funding.compute_txid(), vec![]);
+        world.listener.reacts.insert(closed, vec![Watch { script: script(3), owners: LIGHTNING }]);
+        world.listener.reacts.insert(claimed, vec![Watch { script: script(4), owners: LIGHTNING }]);
+        let sweep = spend(&claim, &[5]);
+        world.forget();
+        world.node.mine(&[funding, close, claim]);
+        world.node.mine(&[sweep.clone()]);
+        world.push(seed % 2 == 0);
+        world.settle();
+        world.assert_complete();
+        let heights: Vec<_> = world.plans().iter().map(|p| p.block.as_ref().map(|b| b.height)).collect();
+        assert_eq!(heights, [Some(6), Some(6), Some(7), None], "the tip comes last");
+    }
+}
+
+#[test]
+fn a_restart_with_equal_statuses_only_subscribes_and_tells_everything_again() {
+    for seed in SEEDS {
+        let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], seed);
+        world.block(&[deposit(1, &[1]), deposit(2, &[2])]);
+        world.block(&[deposit(3, &[2])]);
+        world.assert_complete();
+        world.forget();
+        world.restart();
+        world.connect();
+        world.settle();
+        world.assert_complete();
+        assert_eq!(world.count(is_fetch), 0);
+        assert_eq!(world.count(|r| matches!(r, Request::Subscribe { .. })), 2);
+        let told: usize = world.plans().iter().filter_map(|p| p.block.as_ref()).map(|b| b.txs.len()).sum();
+        assert_eq!(told, 3);
+    }
+}

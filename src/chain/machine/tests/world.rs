@@ -1,0 +1,478 @@
+//! A world in memory: a chain with real proof of work and merkle trees, a server that answers from it in any order,
+//! a store, and a listener that asserts the contract of design §3 at every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{
+    Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
+    absolute, transaction,
+};
+
+use crate::chain::io::*;
+use crate::chain::machine::Machine;
+use crate::chain::params::Params;
+use crate::chain::testing::{self, branch_of, root_of};
+use crate::chain::tree::HeaderTree;
+
+pub(super) const WALLET: Owners = Owners { wallet: true, lightning: false };
+pub(super) const LIGHTNING: Owners = Owners { wallet: false, lightning: true };
+
+/// A script told apart by its number.
+pub(super) fn script(n: u8) -> ScriptBuf {
+    let mut bytes = vec![0x00, 0x14];
+    bytes.extend([n; 20]);
+    ScriptBuf::from_bytes(bytes)
+}
+
+pub(super) fn hash_of(n: u8) -> ScriptHash {
+    ScriptHash::of(&script(n))
+}
+
+/// A transaction that spends `from` and pays to each of `to`.
+pub(super) fn tx(from: OutPoint, to: &[u8]) -> Arc<Transaction> {
+    let pay = |&n: &u8| TxOut { value: Amount::from_sat(1000), script_pubkey: script(n) };
+    Arc::new(Transaction {
+        version: transaction::Version::TWO,
+        lock_time: absolute::LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: from,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: to.iter().map(pay).collect(),
+    })
+}
+
+/// A transaction from somewhere that is nobody's.
+pub(super) fn deposit(salt: u32, to: &[u8]) -> Arc<Transaction> {
+    tx(OutPoint::new(Txid::from_byte_array([0xee; 32]), salt), to)
+}
+
+/// A transaction that spends the first output of another.
+pub(super) fn spend(of: &Transaction, to: &[u8]) -> Arc<Transaction> {
+    tx(OutPoint::new(of.compute_txid(), 0), to)
+}
+
+/// What a full node knows.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) blocks: Vec<(Header, Vec<Arc<Transaction>>)>,
+    pub(super) mempool: Vec<Arc<Transaction>>,
+    salt: u32,
+}
+
+impl Node {
+    pub(super) fn new(height: usize) -> Self {
+        let mut node = Node { blocks: vec![(testing::genesis(), Vec::new())], mempool: Vec::new(), salt: 0 };
+        node.mine_empty(height);
+        node
+    }
+
+    pub(super) fn height(&self) -> u32 {
+        self.blocks.len() as u32 - 1
+    }
+
+    pub(super) fn tip(&self) -> Header {
+        self.blocks[self.blocks.len() - 1].0
+    }
+
+    /// A block of these, after a coinbase that pays nobody we know.
+    pub(super) fn mine(&mut self, txs: &[Arc<Transaction>]) {
+        self.salt += 1;
+        let mut all = vec![deposit(1_000_000 + self.salt, &[255])];
+        all.extend_from_slice(txs);
+        self.mempool.retain(|tx| !txs.contains(tx));
+        let header = testing::mine(&self.tip(), root_of(&all));
+        self.blocks.push((header, all));
+    }
+
+    pub(super) fn mine_empty(&mut self, count: usize) {
+        for _ in 0..count {
+            self.mine(&[]);
+        }
+    }
+
+    /// Takes off the last `depth` blocks; gives what was in them.
+    pub(super) fn unwind(&mut self, depth: usize) -> Vec<Vec<Arc<Transaction>>> {
+        let off = self.blocks.split_off(self.blocks.len() - depth);
+        off.into_iter().map(|(_, txs)| txs[1..].to_vec()).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Transaction>> {
+        self.blocks.iter().flat_map(|b| &b.1).chain(&self.mempool).cloned().collect()
+    }
+
+    pub(super) fn history(&self, id: ScriptHash) -> Vec<HistoryEntry> {
+        let all = self.all();
+        let coins: BTreeSet<OutPoint> = all
+            .iter()
+            .flat_map(|tx| {
+                let ours = (0..).zip(&tx.output).filter(|(_, o)| ScriptHash::of(&o.script_pubkey) == id);
+                ours.map(|(vout, _)| OutPoint::new(tx.compute_txid(), vout)).collect::<Vec<_>>()
+            })
+            .collect();
+        let concerns = |tx: &Transaction| {
+            tx.output.iter().any(|o| ScriptHash::of(&o.script_pubkey) == id)
+                || tx.input.iter().any(|i| coins.contains(&i.previous_output))
+        };
+        let mut entries = Vec::new();
+        for (height, (_, txs)) in (0..).zip(&self.blocks) {
+            let ours = txs.iter().filter(|tx| concerns(tx));
+            entries.extend(ours.map(|tx| HistoryEntry { txid: tx.compute_txid(), height: Some(height) }));
+        }
+        let ours = self.mempool.iter().filter(|tx| concerns(tx));
+        entries.extend(ours.map(|tx| HistoryEntry { txid: tx.compute_txid(), height: None }));
+        entries
+    }
+
+    pub(super) fn status(&self, id: ScriptHash) -> Option<Status> {
+        status_of(&self.history(id))
+    }
+
+    pub(super) fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
+        match *request {
+            Request::Headers { start, count } => {
+                let headers = self.blocks.iter().skip(start as usize).take(count as usize).map(|b| b.0);
+                Ok(Reply::Headers(headers.collect()))
+            }
+            Request::Subscribe { script } => Ok(Reply::Status(self.status(script))),
+            Request::History { script } => Ok(Reply::History(self.history(script))),
+            Request::Transaction { txid } => {
+                let found = self.all().into_iter().find(|tx| tx.compute_txid() == txid);
+                found.map(Reply::Transaction).ok_or(Refusal::Error)
+            }
+            Request::Proof { txid, height } => {
+                let (_, txs) = self.blocks.get(height as usize).ok_or(Refusal::Error)?;
+                let pos = txs.iter().position(|tx| tx.compute_txid() == txid).ok_or(Refusal::Error)?;
+                Ok(Reply::Proof { branch: branch_of(txs, pos), pos: pos as u32 })
+            }
+        }
+    }
+}
+
+pub(super) fn status_of(entries: &[HistoryEntry]) -> Option<Status> {
+    let text: String = entries.iter().map(|e| format!("{}:{}:", e.txid, e.height.unwrap_or(0))).collect();
+    (!entries.is_empty()).then(|| Status(sha256::Hash::hash(text.as_bytes()).to_byte_array()))
+}
+
+/// What survives a restart.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Store {
+    pub(super) base: u32,
+    pub(super) headers: Vec<Header>,
+    pub(super) records: BTreeMap<ScriptHash, ScriptRecord>,
+    pub(super) told: Option<Told>,
+    fork: Option<BlockRef>,
+}
+
+/// What LDK and the wallet believe, and what they would not bear.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listener {
+    pub(super) confirmed: BTreeMap<Txid, BlockRef>,
+    pub(super) tip: Option<BlockRef>,
+    pub(super) unconfirmed: BTreeSet<Txid>,
+    reorged: bool,
+    pub(super) plans: Vec<Plan>,
+    /// Scripts to watch once a transaction is told.
+    pub(super) reacts: BTreeMap<Txid, Vec<Watch>>,
+}
+
+impl Listener {
+    fn hear(&mut self, plan: &Plan, tree: &HeaderTree, store: &Store) -> Vec<Watch> {
+        let mut watches = Vec::new();
+        if let Some(fork) = plan.fork {
+            assert!(tree.contains(fork), "the fork is in our chain");
+            self.confirmed.retain(|_, block| block.height <= fork.height);
+            self.reorged = true;
+        }
+        if plan.block.is_some() || plan.tip.is_some() {
+            for (txid, block) in &self.confirmed {
+                assert!(tree.contains(*block), "{txid} left the chain and was not unconfirmed");
+            }
+        }
+        if let Some(block) = &plan.block {
+            assert_eq!(tree.header_at(block.height), Some(block.header), "the block is of our chain");
+            assert!(plan.tip.is_none(), "no tip with a block");
+            assert!(!block.txs.is_empty());
+            assert!(block.txs.windows(2).all(|w| w[0].proven.pos() < w[1].proven.pos()), "in block order");
+            let place = BlockRef { height: block.height, hash: block.header.block_hash() };
+            for tx in &block.txs {
+                assert_eq!(tx.proven.block(), place);
+                assert_ne!(tx.owners, Owners::default());
+                let txid = tx.proven.txid();
+                let before = self.confirmed.insert(txid, place);
+                assert!(before.is_none_or(|b| b == place), "LDK panics when a transaction changes its block");
+                assert!(
+                    store.records.values().any(|r| r.confirmed.iter().any(|p| p.tx.compute_txid() == txid)),
+                    "stored before it is told"
+                );
+                self.unconfirmed.remove(&txid);
+                watches.extend(self.reacts.get(&txid).cloned().unwrap_or_default());
+            }
+        }
+        if let Some((header, height)) = plan.tip {
+            let tip = BlockRef { height, hash: header.block_hash() };
+            assert!(tree.contains(tip), "the tip is of our chain");
+            assert_eq!(
+                store.headers.get((height - store.base) as usize),
+                Some(&header),
+                "stored before it is told"
+            );
+            assert!(self.reorged || self.tip.is_none_or(|t| t.height < height), "the tip only rises");
+            self.tip = Some(tip);
+            self.reorged = false;
+        }
+        self.unconfirmed.extend(plan.mempool.seen.iter().map(|tx| tx.compute_txid()));
+        for txid in &plan.mempool.gone {
+            assert!(self.unconfirmed.remove(txid), "only what was seen can go");
+        }
+        self.plans.push(plan.clone());
+        watches
+    }
+}
+
+pub(super) struct World {
+    pub(super) machine: Machine,
+    pub(super) node: Node,
+    pub(super) store: Store,
+    pub(super) listener: Listener,
+    pub(super) watches: Vec<Watch>,
+    pub(super) now: u64,
+    pub(super) source: SourceId,
+    pub(super) subscribed: BTreeSet<ScriptHash>,
+    pub(super) in_flight: Vec<(SourceId, Request)>,
+    pub(super) asked: Vec<Request>,
+    pub(super) reports: Vec<Report>,
+    /// Answers other than the node's own.
+    pub(super) lies: Vec<(Request, Result<Reply, Refusal>)>,
+    seed: u64,
+}
+
+impl World {
+    pub(super) fn new(node: Node, watches: &[(u8, Owners)], seed: u64) -> Self {
+        let mut world = World::offline(node, watches, seed);
+        world.connect();
+        world.settle();
+        world
+    }
+
+    pub(super) fn offline(node: Node, watches: &[(u8, Owners)], seed: u64) -> Self {
+        let tree = HeaderTree::new(Params::new(Network::Regtest));
+        let watches = watches.iter().map(|&(n, owners)| Watch { script: script(n), owners }).collect();
+        let store = Store { headers: vec![testing::genesis()], ..Store::default() };
+        let now = u64::from(node.tip().time) * 1000;
+        let mut world = World {
+            machine: Machine::new(tree, Vec::new(), None).unwrap(),
+            node,
+            store,
+            listener: Listener::default(),
+            watches,
+            now,
+            source: SourceId(0),
+            subscribed: BTreeSet::new(),
+            in_flight: Vec::new(),
+            asked: Vec::new(),
+            reports: Vec::new(),
+            lies: Vec::new(),
+            seed: seed | 1,
+        };
+        world.put_watches();
+        world
+    }
+
+    fn put_watches(&mut self) {
+        for watch in self.watches.clone() {
+            self.on(Input::Watch(watch));
+        }
+    }
+
+    /// A crash, and a new process over what was stored. The listener keeps what it knows.
+    pub(super) fn restart(&mut self) {
+        let params = Params::new(Network::Regtest);
+        let tree = HeaderTree::restore(params, self.store.base, self.store.headers.clone()).unwrap();
+        let records = self.store.records.values().cloned().collect();
+        self.machine = Machine::new(tree, records, self.store.told).unwrap();
+        self.in_flight.clear();
+        self.asked.clear();
+        self.listener.unconfirmed.clear();
+        self.put_watches();
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.source = SourceId(self.source.0 + 1);
+        self.subscribed.clear();
+        self.on(Input::Up { source: self.source });
+        self.push_tip();
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        let source = self.source;
+        self.in_flight.retain(|(s, _)| *s != source);
+        self.on(Input::Down { source });
+    }
+
+    pub(super) fn on(&mut self, input: Input) {
+        self.machine.on(input, self.now);
+        while let Some(action) = self.machine.next() {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Ask { source, request } => {
+                self.asked.push(request.clone());
+                self.in_flight.push((source, request));
+                assert!(self.in_flight.iter().filter(|(s, _)| *s == source).count() <= 8);
+            }
+            Action::StoreHeaders { from, headers, fork } => {
+                self.store.headers.truncate((from - self.store.base) as usize);
+                assert_eq!(self.store.headers.len(), (from - self.store.base) as usize, "no gap");
+                self.store.headers.extend(headers);
+                self.store.fork = fork;
+                if let Some(told) = &mut self.store.told {
+                    told.fork = fork;
+                }
+            }
+            Action::StoreOlderHeaders { from, mut headers } => {
+                assert_eq!(from + headers.len() as u32, self.store.base);
+                headers.append(&mut self.store.headers);
+                self.store.headers = headers;
+                self.store.base = from;
+            }
+            Action::StoreHistory(record) => drop(self.store.records.insert(record.script, record)),
+            Action::Deliver(plan) => {
+                let watches = self.listener.hear(&plan, self.machine.tree(), &self.store);
+                if let Some(tip) = plan.told() {
+                    self.store.told = Some(Told { tip, fork: None });
+                }
+                for watch in watches {
+                    self.watches.push(watch.clone());
+                    self.machine.on(Input::Watch(watch), self.now);
+                }
+                self.machine.on(Input::Delivered, self.now);
+            }
+            Action::Report { report, .. } => self.reports.push(report),
+        }
+    }
+
+    fn random(&mut self, below: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        (self.seed % below as u64) as usize
+    }
+
+    /// Answers one request, any.
+    pub(super) fn answer_one(&mut self) -> bool {
+        if self.in_flight.is_empty() {
+            return false;
+        }
+        let pick = self.random(self.in_flight.len());
+        let (source, request) = self.in_flight.swap_remove(pick);
+        let lie = self.lies.iter().find(|(r, _)| *r == request).map(|(_, reply)| reply.clone());
+        let reply = lie.unwrap_or_else(|| self.node.answer(&request));
+        if let Request::Subscribe { script } = request {
+            self.subscribed.insert(script);
+        }
+        self.now += 1;
+        self.on(Input::Answer { source, request, reply });
+        true
+    }
+
+    /// Answers everything and lets short waits pass, until nothing happens within `patience` ms.
+    pub(super) fn settle_within(&mut self, patience: u64) {
+        let end = self.now + patience;
+        for _ in 0..100_000 {
+            if self.answer_one() {
+                continue;
+            }
+            match self.machine.deadline().filter(|&at| at <= end) {
+                Some(at) => {
+                    assert!(at >= self.now.saturating_sub(1), "a deadline that passed is gone");
+                    self.now = self.now.max(at);
+                    self.on(Input::Tick);
+                }
+                None => return,
+            }
+        }
+        panic!("it does not settle");
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.settle_within(20_000);
+    }
+
+    pub(super) fn push_tip(&mut self) {
+        let (header, height) = (self.node.tip(), self.node.height());
+        self.on(Input::Tip { source: self.source, header, height });
+    }
+
+    /// The status of a script, if it is subscribed.
+    pub(super) fn push_status(&mut self, id: ScriptHash) {
+        if self.subscribed.contains(&id) {
+            let status = self.node.status(id);
+            self.on(Input::Status { source: self.source, script: id, status });
+        }
+    }
+
+    /// All that the server pushes after a block: the header first, or the scripts.
+    pub(super) fn push(&mut self, header_first: bool) {
+        let ids: Vec<_> = self.subscribed.iter().copied().collect();
+        if header_first {
+            self.push_tip();
+        }
+        ids.into_iter().for_each(|id| self.push_status(id));
+        if !header_first {
+            self.push_tip();
+        }
+    }
+
+    /// Mines, pushes and settles.
+    pub(super) fn block(&mut self, txs: &[Arc<Transaction>]) {
+        self.node.mine(txs);
+        self.push(true);
+        self.settle();
+    }
+
+    /// What the listener should believe, by the node: everything of the watched scripts, and the tip.
+    pub(super) fn assert_complete(&self) {
+        let mut expected = BTreeMap::new();
+        for watch in &self.watches {
+            for entry in self.node.history(ScriptHash::of(&watch.script)) {
+                if let Some(height) = entry.height {
+                    let hash = self.node.blocks[height as usize].0.block_hash();
+                    expected.insert(entry.txid, BlockRef { height, hash });
+                }
+            }
+        }
+        assert_eq!(self.listener.confirmed, expected);
+        let tip = BlockRef { height: self.node.height(), hash: self.node.tip().block_hash() };
+        assert_eq!(self.listener.tip, Some(tip));
+        assert!(self.machine.synced());
+    }
+
+    pub(super) fn plans(&self) -> &[Plan] {
+        &self.listener.plans
+    }
+
+    /// Requests of a kind since the last call of [`World::forget`].
+    pub(super) fn count(&self, kind: fn(&Request) -> bool) -> usize {
+        self.asked.iter().filter(|r| kind(r)).count()
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.asked.clear();
+        self.listener.plans.clear();
+        self.reports.clear();
+    }
+
+    pub(super) fn branch(&self, txid: Txid, height: u32) -> Vec<TxMerkleNode> {
+        let txs = &self.node.blocks[height as usize].1;
+        branch_of(txs, txs.iter().position(|tx| tx.compute_txid() == txid).unwrap())
+    }
+}

@@ -1,0 +1,60 @@
+//! From settings and the disk to the parts of the engine.
+
+use std::sync::Arc;
+
+use bitcoin::constants::genesis_block;
+
+use super::disk::{self, Disk, StoredPins};
+use super::fees::FeeBook;
+use crate::chain::machine::{Machine, UnknownTold};
+use crate::chain::params::Params;
+use crate::chain::tree::{self, HeaderTree};
+use crate::config::{self, Config};
+use crate::source::Source;
+use crate::source::electrum::{Electrum, Limits};
+use crate::source::pool::Pool;
+use crate::store::{Store, StoreError};
+
+/// What is stored of the chain cannot be taken up again.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The database could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its headers are not valid.
+    #[error(transparent)]
+    Headers(#[from] tree::RestoreError),
+    /// Its headers and what was delivered do not belong together.
+    #[error(transparent)]
+    Told(#[from] UnknownTold),
+}
+
+/// The sync machine as it was when the process ended.
+pub fn restore(store: &Store, network: bitcoin::Network) -> Result<Machine, RestoreError> {
+    let (from, headers) = store.load_headers()?;
+    let tree = HeaderTree::restore(Params::new(network), from, headers)?;
+    let told = Disk::open(store.clone())?.told();
+    Ok(Machine::new(tree, store.load_histories()?, told)?)
+}
+
+/// The configured servers, with what is known of them: bans, and certificates.
+pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
+    let genesis = genesis_block(config.network).block_hash();
+    let pins = Arc::new(StoredPins(store.clone()));
+    let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, .. } = config.chain;
+    let limits = Limits { connect: connect_timeout, request: request_timeout, ping: ping_interval };
+    let source = |server: &config::Server| -> Arc<dyn Source> {
+        Arc::new(Electrum::new(server.clone(), genesis, pins.clone(), limits))
+    };
+    let bans = disk::bans(store, super::driver::unix_now())?;
+    // Without entropy all nodes only draw the same jitter.
+    let seed = getrandom::u64().unwrap_or_default();
+    Ok(Pool::new(config.servers.iter().map(source).collect(), 1, max_backoff, &bans, seed))
+}
+
+impl FeeBook {
+    /// A book that begins with what was stored.
+    pub fn load(store: &Store, limits: &config::Fees) -> Result<Self, StoreError> {
+        Ok(Self::new(limits, disk::read_fees(store)?))
+    }
+}

@@ -1,0 +1,4 @@
+//! The engine over servers of a tiny chain.
+
+mod driving;
+mod world;

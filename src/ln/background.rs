@@ -1,0 +1,112 @@
+//! LDK's motor: events, timers, and the writing of the manager, the scorer and the graph.
+//!
+//! Rules (`lightning-background-processor` 0.2.3):
+//!
+//! - `process_events_async` runs from the first synced tip until the process ends. Its future is never dropped and made
+//!   again: LDK would stay in the middle of an event.
+//! - It ends with `Err` when the manager cannot be written, without a last write: fatal. It writes everything once more
+//!   when its sleeper says so.
+//! - A manager that is older than a monitor closes that channel at the next start. So the last write comes after the
+//!   last message of a peer: first everybody is hung up on, then the sleeper is told.
+//! - Event handlers run inline; a slow one delays the manager's write and the pings.
+//! - It never archives monitors and never tidies up; [`housekeeping`] does.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use lightning::events::{Event, ReplayEvent};
+use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async};
+use tokio::sync::watch;
+
+use super::peers::Peers;
+use super::types::GossipSync;
+use super::{Ln, now, persist};
+use crate::task::Shutdown;
+
+/// LDK could not go on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the channels' state could not be written: {0}. Nothing acknowledged is lost; look after the disk, then start again"
+)]
+pub struct MotorError(String);
+
+/// Runs LDK until shutdown. Ends after its last writes.
+pub async fn run<H, F>(
+    ln: Ln,
+    gossip: GossipSync,
+    peers: Peers,
+    handle: H,
+    shutdown: Shutdown,
+) -> Result<(), MotorError>
+where
+    H: Fn(Event) -> F + Send + Sync,
+    F: Future<Output = Result<(), ReplayEvent>> + Send,
+{
+    let quiet = watch::Sender::new(false);
+    let sleeper = |time: Duration| -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        let mut quiet = quiet.subscribe();
+        Box::pin(async move {
+            tokio::select! {
+                () = tokio::time::sleep(time) => false,
+                // It is held by this function, which outlives the sleepers.
+                _ = quiet.wait_for(|quiet| *quiet) => true,
+            }
+        })
+    };
+    let Ln { kv, chain_monitor, channels, messenger, peers: manager, sweeper, logger, scorer, .. } = ln;
+    let motor = process_events_async(
+        kv,
+        handle,
+        chain_monitor,
+        channels,
+        Some(messenger),
+        gossip,
+        manager,
+        NO_LIQUIDITY_MANAGER,
+        Some(sweeper),
+        logger,
+        Some(scorer),
+        sleeper,
+        false,
+        || Some(now()),
+    );
+    let ending = async {
+        shutdown.wait().await;
+        peers.close();
+        quiet.send_replace(true);
+    };
+    tokio::pin!(motor, ending);
+    let outcome = tokio::select! {
+        outcome = &mut motor => outcome,
+        () = &mut ending => motor.await,
+    };
+    outcome.map_err(|error| MotorError(error.to_string()))
+}
+
+/// How long after the start the first round begins, and how long between rounds.
+const FIRST_ROUND: Duration = Duration::from_secs(120);
+const ROUNDS: Duration = Duration::from_secs(6 * 3600);
+
+/// From time to time: monitors of channels that are long settled are archived, and leftovers of crashes removed.
+pub async fn housekeeping(ln: Ln, shutdown: Shutdown) -> Result<(), Infallible> {
+    let mut pause = FIRST_ROUND;
+    loop {
+        tokio::select! {
+            _ = shutdown.wait() => return Ok(()),
+            () = tokio::time::sleep(pause) => pause = ROUNDS,
+        }
+        let Ln { chain_monitor, persister, kv, .. } = ln.clone();
+        let round = tokio::task::spawn_blocking(move || {
+            chain_monitor.archive_fully_resolved_channel_monitors();
+            persist::tidy(&persister, &kv)
+        });
+        match round.await {
+            Ok(Ok(())) => {}
+            // Nothing depends on it; the next round does it.
+            Ok(Err(error)) => tracing::warn!(%error, "could not tidy up the channels' state"),
+            Err(error) => tracing::error!(%error, "tidying up the channels' state failed"),
+        }
+    }
+}
