@@ -249,7 +249,7 @@ fn nth<'a>(txids: impl Iterator<Item = &'a Txid>, n: usize) -> Option<Txid> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_wallet_and_the_book_agree_with_a_naive_one(steps in prop::collection::vec(step(), 1..40)) {
