@@ -1,7 +1,8 @@
 //! Pure: what a text that should be a BOLT11 invoice is, in facts or in words.
 //!
-//! Accepted: an invoice in either case, with or without `lightning:` (or `lightning://`), and the `lightning=` part of a
-//! BIP21 URI. Everything else that people paste is named, so that the answer says what they have and what to do.
+//! Accepted: an invoice in either case, with or without `lightning:` (or `lightning://`), and the `lightning=` part
+//! of a BIP21 URI. Everything else that people paste is named, so that the answer says what they have and what to
+//! do.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -135,8 +136,8 @@ pub fn expires_at(invoice: &Bolt11Invoice) -> u64 {
     invoice.duration_since_epoch().as_secs().saturating_add(invoice.expiry_time().as_secs())
 }
 
-/// The prefix of a network's invoices. Of our own making, because `Currency::from` panics on testnet4 (debug builds) or
-/// turns it into regtest (release builds) in lightning-invoice 0.34.
+/// The prefix of a network's invoices. Of our own making, because `Currency::from` panics on testnet4 (debug
+/// builds) or turns it into regtest (release builds) in lightning-invoice 0.34.
 pub fn currency(network: Network) -> Currency {
     match network {
         Network::Bitcoin => Currency::Bitcoin,
@@ -195,8 +196,8 @@ fn explain(error: ParseOrSemanticError, text: &str, network: Network) -> DecodeE
         return DecodeError::MixedCase;
     }
     match error {
-        // A cut invoice and a changed one both fail the checksum; only a short one is surely cut: a signature alone has
-        // 104 characters, the payment hash and the secret 55 each, the checksum 6.
+        // A cut invoice and a changed one both fail the checksum; only a short one is surely cut: a signature alone
+        // has 104 characters, the payment hash and the secret 55 each, the checksum 6.
         ParseOrSemanticError::ParseError(Bolt11ParseError::Bech32Error(_))
             if text.len() < 104 + 2 * 55 + 6 =>
         {

@@ -1,8 +1,8 @@
 //! Making invoices.
 //!
-//! Decision: our own builder around LDK's `create_inbound_payment`, not `ChannelManager::create_bolt11_invoice`, because
-//! in 0.2.7 that one panics on testnet4 (debug builds) or labels its invoices as regtest (release builds). The cost is
-//! our own choice of route hints ([`hints`]), after LDK's rules.
+//! Decision: our own builder around LDK's `create_inbound_payment`, not `ChannelManager::create_bolt11_invoice`,
+//! because in 0.2.7 that one panics on testnet4 (debug builds) or labels its invoices as regtest (release builds).
+//! The cost is our own choice of route hints ([`hints`]), after LDK's rules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,7 +97,8 @@ impl Receiver {
         Self { manager, keys, ledger, network }
     }
 
-    /// Makes an invoice; it is in the book before it is returned. Blocks for one write: call it where that is allowed.
+    /// Makes an invoice; it is in the book before it is returned. Blocks for one write: call it where that is
+    /// allowed.
     pub fn receive(
         &self,
         amount_msat: Option<u64>,
@@ -180,9 +181,9 @@ fn check(amount_msat: Option<u64>, purpose: &Purpose, expiry: Duration) -> Resul
     Ok(())
 }
 
-/// Which channels an invoice names, after LDK's rules: none once a public channel is known to the network; else at most
-/// three, one per peer, only public ones if there is a young public one (the private ones stay private), preferably
-/// those that are up and can take the amount: the tightest fit first, or else the roomiest.
+/// Which channels an invoice names, after LDK's rules: none once a public channel is known to the network; else at
+/// most three, one per peer, only public ones if there is a young public one (the private ones stay private),
+/// preferably those that are up and can take the amount: the tightest fit first, or else the roomiest.
 fn hints(channels: &[ChannelDetails], amount_msat: Option<u64>) -> Vec<RouteHint> {
     let reachable: Vec<&ChannelDetails> = channels
         .iter()

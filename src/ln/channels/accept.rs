@@ -49,10 +49,27 @@ pub struct Situation {
     pub confirmed_sat: u64,
 }
 
+/// Why a channel is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// To the peer.
+    pub told: String,
+    /// For our own log: what the owner can do about it.
+    pub why: String,
+}
+
+impl Refusal {
+    /// With nothing to hide from the peer.
+    pub fn plain(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { told: why.clone(), why }
+    }
+}
+
 impl AcceptPolicy {
-    /// `Err` is the reason, in words for the peer and the log.
-    pub fn judge(&self, asked: &Asked<'_>, situation: &Situation) -> Result<(), String> {
-        let refuse = |why: &str| Err(why.to_owned());
+    /// `Err` is the reason.
+    pub fn judge(&self, asked: &Asked<'_>, situation: &Situation) -> Result<(), Refusal> {
+        let refuse = |why: &str| Err(Refusal::plain(why));
         if !self.inbound {
             return refuse("this node accepts no channels");
         }
@@ -63,27 +80,34 @@ impl AcceptPolicy {
             return refuse("this node does not use channels before they are confirmed");
         }
         if asked.funding_sat < self.min_sat {
-            return Err(format!("the channel is too small: at least {} sat", self.min_sat));
+            return Err(Refusal::plain(format!("the channel is too small: at least {} sat", self.min_sat)));
         }
         if asked.funding_sat > self.max_sat {
-            return Err(format!("the channel is too large: at most {} sat", self.max_sat));
+            return Err(Refusal::plain(format!("the channel is too large: at most {} sat", self.max_sat)));
         }
         if situation.with_peer >= MAX_PER_PEER {
-            return Err(format!("there are {} channels between us already", situation.with_peer));
+            return refuse("there are enough channels between us already");
         }
         if situation.opening_with_peer >= MAX_OPENING_PER_PEER || situation.opening >= MAX_OPENING {
             return refuse("too many channels are being opened to this node; try again when they are");
         }
-        if needs_reserve(asked.channel_type)
-            && situation.confirmed_sat < self.reserve_for(situation.anchors + 1)
-        {
-            // The peer is not told what we own.
-            return refuse("this node cannot take another channel of this type now");
+        let needed_sat = self.reserve_for(situation.anchors + 1);
+        if needs_reserve(asked.channel_type) && situation.confirmed_sat < needed_sat {
+            return Err(Refusal {
+                // The peer is not told what we own.
+                told: "this node cannot take another channel of this type now".into(),
+                why: format!(
+                    "closing it by force would have to be paid from the wallet, which has {} sat confirmed and needs \
+                     {needed_sat} sat for all channels with this one (channels.reserve_sat); deposit some",
+                    situation.confirmed_sat
+                ),
+            });
         }
         Ok(())
     }
 
-    /// What has to be on-chain for so many anchor channels, in sat: a claim after a close by force pays its fees from there.
+    /// What has to be on-chain for so many anchor channels, in sat: a claim after a close by force pays its fees
+    /// from there.
     pub fn reserve_for(&self, anchors: usize) -> u64 {
         self.reserve_sat.saturating_mul(u64::try_from(anchors).unwrap_or(u64::MAX))
     }
@@ -108,7 +132,7 @@ mod tests {
         funding_sat: u64,
         funds: &InboundChannelFunds,
         at: Situation,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let channel_type = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
         policy.judge(&Asked { funding_sat, funds, channel_type: &channel_type }, &at)
     }
@@ -128,17 +152,15 @@ mod tests {
             (judge(POLICY, 50_000, &InboundChannelFunds::DualFunded, ROOMY), "dual funding"),
             (judge(POLICY, 19_999, &push, ROOMY), "at least 20000 sat"),
             (judge(POLICY, 1_000_001, &push, ROOMY), "at most 1000000 sat"),
-            (judge(POLICY, 50_000, &push, Situation { with_peer: 10, ..ROOMY }), "10 channels between us"),
+            (judge(POLICY, 50_000, &push, Situation { with_peer: 10, ..ROOMY }), "enough channels"),
             (judge(POLICY, 50_000, &push, Situation { opening_with_peer: 2, ..ROOMY }), "being opened"),
             (judge(POLICY, 50_000, &push, Situation { opening: 20, ..ROOMY }), "being opened"),
-            (
-                judge(POLICY, 50_000, &push, Situation { confirmed_sat: 24_999, ..ROOMY }),
-                "cannot take another",
-            ),
-            (judge(POLICY, 50_000, &push, Situation { anchors: 1, ..ROOMY }), "cannot take another"),
+            (judge(POLICY, 50_000, &push, Situation { confirmed_sat: 24_999, ..ROOMY }), "needs 50000 sat"),
+            (judge(POLICY, 50_000, &push, Situation { anchors: 1, ..ROOMY }), "needs 50000 sat"),
         ];
         for (verdict, reason) in table {
-            let why = verdict.expect_err(reason);
+            let Refusal { why, told } = verdict.expect_err(reason);
+            assert!(!told.contains("wallet"), "{told}");
             assert!(why.contains(reason), "{why}");
         }
     }

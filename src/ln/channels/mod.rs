@@ -1,8 +1,9 @@
 //! Channels: opening, closing, and how they are shown.
 //!
-//! - Nothing is promised before it can be paid for: `open` first lets the wallet draft a funding of the same weight, with the
-//!   reserve of all anchor channels and of the new one held back.
-//! - `open` waits for the peer's signature, at most [`OPEN_WITHIN`]. "Failed" is said only when nothing was or will be spent.
+//! - Nothing is promised before it can be paid for: `open` first lets the wallet draft a funding of the same
+//!   weight, with the reserve of all anchor channels and of the new one held back.
+//! - `open` waits for the peer's signature, at most [`OPEN_WITHIN`]. "Failed" is said only when nothing was or will
+//!   be spent.
 //! - Words of a peer are escaped before they are shown.
 
 mod accept;
@@ -25,7 +26,7 @@ use super::events::{blocking, words};
 use super::types::{ChainMonitor, ChannelManager};
 use crate::wallet::{SendAmount, Spend, Wallet, WalletError};
 
-pub use self::accept::{AcceptPolicy, Asked, Situation, needs_reserve};
+pub use self::accept::{AcceptPolicy, Asked, Refusal, Situation, needs_reserve};
 pub use self::list::{ChannelView, Standing, pending_htlcs, standing, view};
 pub use self::openings::{FundingPlan, GivenUp, Openings, Verdict};
 
@@ -159,7 +160,8 @@ impl Channels {
         channels.iter().map(|channel| view(channel, connected)).collect()
     }
 
-    /// Opens a channel to a connected peer, and waits for its signature. Dropping the future changes nothing about it.
+    /// Opens a channel to a connected peer, and waits for its signature. Dropping the future changes nothing about
+    /// it.
     pub async fn open(&self, open: Open) -> Result<Opened, OpenError> {
         let this = self.clone();
         let (user_channel_id, amount_sat, temporary, told) = blocking(move || this.begin(open)).await?;
@@ -226,8 +228,8 @@ impl Channels {
         }
     }
 
-    /// What the channel will hold; an error if the wallet cannot pay for it. The script is not the channel's, which LDK has
-    /// yet to make with the peer, but of its size.
+    /// What the channel will hold; an error if the wallet cannot pay for it. The script is not the channel's, which
+    /// LDK has yet to make with the peer, but of its size.
     fn draft(&self, open: &Open, keep_back: Amount) -> Result<u64, OpenError> {
         let spend = Spend {
             script: ScriptBuf::new_p2wsh(&WScriptHash::all_zeros()),

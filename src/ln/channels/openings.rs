@@ -1,8 +1,8 @@
 //! Channels that somebody waits for: from `open` to the signed funding transaction, by `user_channel_id`.
 //!
-//! Kept in memory only, because LDK forgets such channels with the process (`FundingGenerationReady` is not written).
-//! A channel is funded only while its opening is listed here. Whoever is told "failed" can rely on it: the entry is gone
-//! before the word is given, and without the entry nothing is funded.
+//! Kept in memory only, because LDK forgets such channels with the process (`FundingGenerationReady` is not
+//! written). A channel is funded only while its opening is listed here. Whoever is told "failed" can rely on it:
+//! the entry is gone before the word is given, and without the entry nothing is funded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,11 @@ impl Openings {
         let opening = openings.get_mut(&user_channel_id)?;
         opening.funded = true;
         Some(opening.plan)
+    }
+
+    /// True while there is no verdict: the funding transaction, if there is one, was not sent.
+    pub fn is_open(&self, user_channel_id: u128) -> bool {
+        self.lock().contains_key(&user_channel_id)
     }
 
     /// Gives the verdict, if anybody still waits for it.

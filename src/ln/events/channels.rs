@@ -10,7 +10,7 @@ use lightning::types::features::ChannelTypeFeatures;
 use super::words::{api_error, closure, refusal};
 use super::{Context, Outcome, blocking};
 use crate::ledger::ClosedChannel;
-use crate::ln::channels::{Asked, Situation, Verdict, anchor_channels, random_user_channel_id};
+use crate::ln::channels::{Asked, Refusal, Situation, Verdict, anchor_channels, random_user_channel_id};
 
 /// A channel that a peer wants to open.
 pub(super) struct Request {
@@ -42,17 +42,18 @@ pub(super) async fn requested(cx: &Context, request: Request) -> Outcome {
         let (id, peer) = (request.temporary_channel_id, request.peer);
         let verdict = cx.doors.accept.judge(&asked, &situation(&cx, &peer));
         let accepted = verdict.and_then(|()| {
-            let user_channel_id = random_user_channel_id().map_err(|e| e.to_string())?;
-            cx.manager.accept_inbound_channel(&id, &peer, user_channel_id, None).map_err(|e| api_error(&e))
+            let user_channel_id = random_user_channel_id().map_err(|e| Refusal::plain(e.to_string()))?;
+            let accepted = cx.manager.accept_inbound_channel(&id, &peer, user_channel_id, None);
+            accepted.map_err(|e| Refusal::plain(api_error(&e)))
         });
         match accepted {
             Ok(()) => {
                 tracing::info!(%peer, sat = request.funding_sat, public = request.public, "accepted a channel");
                 Outcome::Done
             }
-            Err(why) => {
+            Err(Refusal { told, why }) => {
                 // An error means that LDK has dropped the request already.
-                let _gone = cx.manager.force_close_broadcasting_latest_txn(&id, &peer, why.clone());
+                let _gone = cx.manager.force_close_broadcasting_latest_txn(&id, &peer, told);
                 Outcome::Discard(format!("refused a channel of {} sat from {peer}: {why}", request.funding_sat))
             }
         }
@@ -98,7 +99,8 @@ pub(super) async fn closed(cx: &Context, closed: Closed) -> Outcome {
     tracing::info!(channel_id = %closed.channel_id, "a channel is closed: {why}");
     let verdict = Verdict::Failed(refusal(&closed.reason));
     // What was never funded moved no money: it is no history, only the answer to whoever asked for it.
-    let Some(funding) = closed.funding.filter(|_| never_funded(&closed.reason).is_none()) else {
+    let never_sent = cx.desk.openings.is_open(closed.user_channel_id) || is_unfunded(&closed.reason);
+    let Some(funding) = closed.funding.filter(|_| !never_sent) else {
         cx.desk.openings.settle(closed.user_channel_id, verdict);
         return Outcome::Done;
     };
@@ -119,16 +121,16 @@ pub(super) async fn closed(cx: &Context, closed: Closed) -> Outcome {
     written
 }
 
-/// `Some` for reasons that LDK gives only to channels whose funding was never broadcast.
-fn never_funded(reason: &ClosureReason) -> Option<()> {
-    match reason {
+/// True for reasons that LDK gives only to channels whose funding was never sent.
+fn is_unfunded(reason: &ClosureReason) -> bool {
+    matches!(
+        reason,
         ClosureReason::DisconnectedPeer
-        | ClosureReason::CounterpartyCoopClosedUnfundedChannel
-        | ClosureReason::LocallyCoopClosedUnfundedChannel
-        | ClosureReason::FundingBatchClosure
-        | ClosureReason::HolderForceClosed { broadcasted_latest_txn: Some(false), .. } => Some(()),
-        _ => None,
-    }
+            | ClosureReason::CounterpartyCoopClosedUnfundedChannel
+            | ClosureReason::LocallyCoopClosedUnfundedChannel
+            | ClosureReason::FundingBatchClosure
+            | ClosureReason::HolderForceClosed { broadcasted_latest_txn: Some(false), .. }
+    )
 }
 
 fn unix_now() -> u64 {

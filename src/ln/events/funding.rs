@@ -77,16 +77,16 @@ pub(super) fn broadcast_safe(channel_id: ChannelId) -> Outcome {
     Outcome::Discard(format!("channel {channel_id} reports a funding by hand, which this node does not do"))
 }
 
-/// `FundingTransactionReadyForSigning`: only when we put coins into a splice, which this release never does. Unsigned, the
-/// negotiation ends with the connection, and nothing is spent.
+/// `FundingTransactionReadyForSigning`: only when we put coins into a splice, which this release never does.
+/// Unsigned, the negotiation ends with the connection, and nothing is spent.
 pub(super) fn ready_for_signing(channel_id: ChannelId) -> Outcome {
     Outcome::Discard(format!(
         "channel {channel_id} asks for a signature of a splice that this node did not begin; refused"
     ))
 }
 
-/// `SplicePending`: the peer put its own coins in or out (refused by configuration); none of ours are to be locked, and LDK
-/// itself watches the new output.
+/// `SplicePending`: the peer put its own coins in or out (refused by configuration); none of ours are to be locked,
+/// and LDK itself watches the new output.
 pub(super) fn splice_pending(channel_id: ChannelId, funding: OutPoint) -> Outcome {
     Outcome::Discard(format!("channel {channel_id} is being spliced by its peer into {funding}"))
 }
@@ -121,9 +121,9 @@ async fn release(cx: &Context, channel_id: ChannelId, txid: Txid) -> Outcome {
     }
 }
 
-/// Frees the coins of fundings that LDK does not know: the process ended between the wallet's lock and the peer's signature.
-/// LDK broadcasts only after it has written a monitor, so such a transaction was never sent. To be called once the channels
-/// are restored, before anything is opened. Returns what was freed.
+/// Frees the coins of fundings that LDK does not know: the process ended between the wallet's lock and the peer's
+/// signature. LDK broadcasts only after it has written a monitor, so such a transaction was never sent. To be
+/// called once the channels are restored, before anything is opened. Returns what was freed.
 pub fn release_orphans(
     wallet: &Wallet,
     manager: &ChannelManager,

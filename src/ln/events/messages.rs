@@ -15,7 +15,8 @@ pub(super) fn connect(cx: &Context, node_id: PublicKey, addresses: Vec<SocketAdd
     }
 }
 
-/// `OnionMessageIntercepted`: for a peer that is away. Our messenger does not ask for these; whoever sent it sends it again.
+/// `OnionMessageIntercepted`: for a peer that is away. Our messenger does not ask for these; whoever sent it sends
+/// it again.
 pub(super) fn intercepted(peer: PublicKey) -> Outcome {
     Outcome::Discard(format!("a message for {peer}, who is away, is dropped: this node keeps no mailbox"))
 }

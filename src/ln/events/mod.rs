@@ -1,16 +1,16 @@
 //! What LDK reports, and what is done about it. The contract (lightning 0.2.7, `events/mod.rs`):
 //!
-//! - Events are handled in order, inline in the background processor: a slow handler delays everything else. What blocks
-//!   runs on a blocking thread; what takes long is handed to somebody else.
-//! - An event is written with the channel manager and comes again after a crash, unless its docs say otherwise: every
-//!   handler may run twice for one event, and ends the same.
-//! - `Err(ReplayEvent)` stops the queue at this event and asks for it again at once, rewriting the manager each time. So
-//!   it is for one case only: our own write failed. Then we sleep first.
+//! - Events are handled in order, inline in the background processor: a slow handler delays everything else. What
+//!   blocks runs on a blocking thread; what takes long is handed to somebody else.
+//! - An event is written with the channel manager and comes again after a crash, unless its docs say otherwise:
+//!   every handler may run twice for one event, and ends the same.
+//! - `Err(ReplayEvent)` stops the queue at this event and asks for it again at once, rewriting the manager each
+//!   time. So it is for one case only: our own write failed. Then we sleep first.
 //! - Channel events come from the manager, `SpendableOutputs` and `BumpTransaction` from the chain monitor,
 //!   `ConnectionNeeded` and stored onion messages from the messenger; the last ones run beside each other.
 //!
-//! Decision: one exhaustive `match` without `_`, a line or two an arm, so that a new variant of LDK is a compile error and
-//! nobody's surprise. The cost is naming fields that are not used as `..`.
+//! Decision: one exhaustive `match` without `_`, a line or two an arm, so that a new variant of LDK is a compile
+//! error and nobody's surprise. The cost is naming fields that are not used as `..`.
 
 mod channels;
 mod funding;

@@ -6,7 +6,8 @@ use lightning::sign::SpendableOutputDescriptor;
 
 use super::{Context, Outcome};
 
-/// `SpendableOutputs`: done only when the sweeper has written them, for LDK forgets them then. Known ones change nothing.
+/// `SpendableOutputs`: done only when the sweeper has written them, for LDK forgets them then. Known ones change
+/// nothing.
 pub(super) async fn spendable(
     cx: &Context,
     outputs: Vec<SpendableOutputDescriptor>,
@@ -21,8 +22,8 @@ pub(super) async fn spendable(
     }
 }
 
-/// `BumpTransaction`: LDK makes it anew at every block until the claim is confirmed, so that a failure (no confirmed coins,
-/// most likely) is recorded by LDK and not replayed.
+/// `BumpTransaction`: LDK makes it anew at every block until the claim is confirmed, so that a failure (no
+/// confirmed coins, most likely) is recorded by LDK and not replayed.
 pub(super) async fn bump(cx: &Context, event: BumpTransactionEvent) -> Outcome {
     cx.claims.bumper.handle_event(&event).await;
     Outcome::Done

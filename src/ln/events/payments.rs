@@ -41,8 +41,8 @@ pub(super) struct Forwarded {
     pub(super) amount_msat: Option<u64>,
 }
 
-/// `PaymentClaimable`: LDK has checked the secret, and with it our signature on amount and expiry. Here: that nobody took a
-/// part of it, that it is not paid already, and that nothing was asked for that we do not understand.
+/// `PaymentClaimable`: LDK has checked the secret, and with it our signature on amount and expiry. Here: that
+/// nobody took a part of it, that it is not paid already, and that nothing was asked for that we do not understand.
 ///
 /// Twice for one payment: claiming again changes nothing, and a claim that is booked is never refused.
 pub(super) async fn claimable(cx: &Context, offered: Offered) -> Outcome {
@@ -159,8 +159,9 @@ pub(super) async fn sent(
     )
 }
 
-/// `PaymentFailed`: nothing of it is out any more. The book ignores it after success. LDK drops a payment before it reports
-/// its failure: while it has one of this id, the event is the echo of an earlier try, replayed after a restart.
+/// `PaymentFailed`: nothing of it is out any more. The book ignores it after success. LDK drops a payment before it
+/// reports its failure: while it has one of this id, the event is the echo of an earlier try, replayed after a
+/// restart.
 pub(super) async fn failed(
     cx: &Context,
     id: PaymentId,
@@ -212,7 +213,8 @@ pub(super) fn probed(hash: PaymentHash, arrived: bool) -> Outcome {
     Outcome::Done
 }
 
-/// `HTLCIntercepted`: only with intercept scids, which we never hand out. Sent back; after a restart LDK may have done so.
+/// `HTLCIntercepted`: only with intercept scids, which we never hand out. Sent back; after a restart LDK may have
+/// done so.
 pub(super) fn intercepted(cx: &Context, id: InterceptId) -> Outcome {
     match cx.manager.fail_intercepted_htlc(id) {
         Ok(()) => Outcome::Discard("sent back a payment for a channel that does not exist".into()),

@@ -2,14 +2,15 @@
 //!
 //! Rules under which this file lives (design P3: never guess about money):
 //!
-//! - The book's line is durable before LDK hears of a payment. `PaymentId` is the payment hash, so that LDK too refuses a
-//!   second payment of a hash while the first is open.
-//! - A line is settled by LDK's events, by LDK's refusal to begin, or by [`Payer::reconcile`] at a start; never by time.
-//!   When the time is over, no new attempts are made (`abandon_payment`); HTLCs that are out stay out, and the line says
-//!   until which height.
-//! - After a crash, a payment of which an HTLC left is known to LDK: the manager's own table has it when its channel is open
-//!   (a manager older than the channel's monitor closes the channel), and the monitor brings it back when the channel is
-//!   closed (`insert_from_monitor_on_startup`). What neither knows never left: it has failed for certain.
+//! - The book's line is durable before LDK hears of a payment. `PaymentId` is the payment hash, so that LDK too
+//!   refuses a second payment of a hash while the first is open.
+//! - A line is settled by LDK's events, by LDK's refusal to begin, or by [`Payer::reconcile`] at a start; never by
+//!   time. When the time is over, no new attempts are made (`abandon_payment`); HTLCs that are out stay out, and
+//!   the line says until which height.
+//! - After a crash, a payment of which an HTLC left is known to LDK: the manager's own table has it when its
+//!   channel is open (a manager older than the channel's monitor closes the channel), and the monitor brings it
+//!   back when the channel is closed (`insert_from_monitor_on_startup`). What neither knows never left: it has
+//!   failed for certain.
 
 mod checks;
 mod restart;
@@ -73,7 +74,8 @@ pub struct Order {
 /// The book's line of a payment.
 #[derive(Clone, Debug)]
 pub struct Paid {
-    /// Succeeded, failed for certain, or open (pending or unknown): then with the height at which it must end, if known.
+    /// Succeeded, failed for certain, or open (pending or unknown): then with the height at which it must end, if
+    /// known.
     pub record: Record,
     /// True when it is told of an earlier payment of this invoice.
     pub already: bool,
@@ -139,7 +141,7 @@ enum Start {
     /// Begun by us; LDK has it.
     Begun,
     /// Settled at once: paid before, or LDK refused.
-    Settled(Record, bool),
+    Settled(Box<Record>, bool),
     /// Another request's.
     Joined,
 }
@@ -151,8 +153,8 @@ impl Payer {
         Self { manager, monitors, ledger, hand_over, settings, network, tasks }
     }
 
-    /// Pays, or joins the payment of this invoice that is under way, and waits for the outcome. Dropping the future changes
-    /// nothing about the payment.
+    /// Pays, or joins the payment of this invoice that is under way, and waits for the outcome. Dropping the future
+    /// changes nothing about the payment.
     pub async fn pay(&self, order: Order) -> Result<Paid, PayError> {
         let invoice = decode::parse(&order.invoice, self.network)?;
         let hash = PaymentHash(invoice.payment_hash().to_byte_array());
@@ -161,7 +163,7 @@ impl Payer {
         let start = blocking(move || payer.begin(&invoice, &order, timeout)).await?;
         let id = hash.0.to_lower_hex_string();
         let (waited, already) = match start {
-            Start::Settled(record, already) => return Ok(Paid { record, already }),
+            Start::Settled(record, already) => return Ok(Paid { record: *record, already }),
             Start::Begun => {
                 self.watch_deadline(hash, timeout);
                 // The deadline's own writing ends this; the margin is for a disk that hangs.
@@ -205,7 +207,9 @@ impl Payer {
         // An answer about an earlier payment needs no valid order: neither expiry nor channels matter any more.
         let hash = invoice.payment_hash().to_byte_array();
         match self.ledger.send_of(hash)? {
-            Some(record) if record.state == State::Succeeded => return Ok(Start::Settled(record, true)),
+            Some(record) if record.state == State::Succeeded => {
+                return Ok(Start::Settled(Box::new(record), true));
+            }
             Some(record) if record.is_open() => return Ok(Start::Joined),
             _ => {}
         }
@@ -234,12 +238,12 @@ impl Payer {
                 Ok(self.hand_to_ldk(token, invoice, amount_msat, max_fee_msat, timeout)?)
             }
             Begun::InFlight(_) => Ok(Start::Joined),
-            Begun::Paid(record) => Ok(Start::Settled(*record, true)),
+            Begun::Paid(record) => Ok(Start::Settled(record, true)),
         }
     }
 
-    /// Money of a payment that has just arrived or come back counts only when the peer has let go of it, which takes a
-    /// moment: a shortage is believed when nothing is in motion, or after [`SETTLING`]. Blocks.
+    /// Money of a payment that has just arrived or come back counts only when the peer has let go of it, which
+    /// takes a moment: a shortage is believed when nothing is in motion, or after [`SETTLING`]. Blocks.
     fn check_channels(&self, in_parts: bool, amount_msat: u64) -> Result<(), PayError> {
         let until = Instant::now() + SETTLING;
         loop {
@@ -286,7 +290,7 @@ impl Payer {
                 let reason = self.refusal(&error, max_fee_msat);
                 let record = self.ledger.refused(token, &reason)?;
                 let record = record.ok_or_else(no_line)?;
-                Ok(Start::Settled(record, false))
+                Ok(Start::Settled(Box::new(record), false))
             }
         }
     }
@@ -345,8 +349,8 @@ impl Payer {
         .await
     }
 
-    /// The height at which the last HTLC of this payment must have ended, going by those that are out now; `None`: none is.
-    /// Past it our node closes the channel if the peer keeps silent, and takes the HTLC back on-chain.
+    /// The height at which the last HTLC of this payment must have ended, going by those that are out now; `None`:
+    /// none is. Past it our node closes the channel if the peer keeps silent, and takes the HTLC back on-chain.
     pub fn open_until(&self, hash: PaymentHash) -> Option<u32> {
         let open = self.manager.list_channels();
         let in_channels = open

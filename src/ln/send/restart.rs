@@ -10,8 +10,8 @@ use super::Payer;
 use crate::store::StoreError;
 
 impl Payer {
-    /// Compares the book's open payments with LDK's at a start, before anything is paid. What LDK does not know has never left
-    /// and has failed for certain; what it knows is open, and its events settle it. Blocks.
+    /// Compares the book's open payments with LDK's at a start, before anything is paid. What LDK does not know has
+    /// never left and has failed for certain; what it knows is open, and its events settle it. Blocks.
     pub fn reconcile(&self) -> Result<(), StoreError> {
         let _handing_over = self.hand_over.lock();
         let known: HashMap<PaymentId, RecentPaymentDetails> = self

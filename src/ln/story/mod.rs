@@ -1,0 +1,247 @@
+//! Two whole nodes with their event handlers, on a chain of our own making: channels, payments, and what crashes and
+//! restarts do to them.
+
+mod world;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bitcoin::FeeRate;
+use bitcoin::hashes::Hash;
+use lightning::types::payment::PaymentHash;
+
+use self::world::{NETWORK, Node, Story, spend_of, until};
+use super::channels::{CloseError, OpenError, Standing};
+use super::decode;
+use super::send::PayError;
+use crate::ledger::{NewSend, Side, State};
+use crate::wallet::{SendAmount, Spend};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_opens_pays_both_ways_and_closes() {
+    let (mut story, opened) = Story::with_channel(300_000).await;
+    let Story { a, b, .. } = &story;
+    assert_eq!(opened.amount_sat, 300_000);
+
+    // There.
+    let invoice = b.invoice(Some(50_000_000));
+    let paid = a.pay(&invoice, None).await.unwrap();
+    assert_eq!((paid.record.state, paid.already), (State::Succeeded, false), "{paid:?}");
+    assert_eq!((paid.record.fee_msat, paid.record.attempts), (Some(0), 1), "{paid:?}");
+    let preimage = paid.record.preimage.clone().unwrap();
+    let received = || b.ledger.line(&paid.record.id, Side::Receive).unwrap().unwrap();
+    until("the payee has it in the book", || received().state == State::Succeeded).await;
+    assert_eq!((received().preimage, received().amount_msat), (Some(preimage), Some(50_000_000)));
+
+    // Again: told, not paid.
+    let again = a.pay(&invoice, None).await.unwrap();
+    assert!(again.already);
+    assert_eq!(again.record.preimage, paid.record.preimage);
+
+    // Back, for an invoice that leaves the amount to the payer.
+    let invoice = a.invoice(None);
+    assert!(matches!(b.pay(&invoice, None).await, Err(PayError::Amount(_))));
+    assert_eq!(b.pay(&invoice, Some(20_000_000)).await.unwrap().record.state, State::Succeeded);
+
+    // What cannot be.
+    assert!(matches!(a.pay(&a.invoice(Some(1_000)), None).await, Err(PayError::Own)));
+    let too_much = a.pay(&b.invoice(Some(299_000_000)), None).await.unwrap_err();
+    assert!(too_much.to_string().contains("299000 sat cannot be sent: at most"), "{too_much}");
+
+    // Closed by agreement, and the money swept home.
+    let id = opened.channel_id.to_string();
+    assert!(matches!(a.channels.close("ffffffffff"), Err(CloseError::NotFound(_))));
+    a.channels.close(&id[..10]).unwrap();
+    let closing = spend_of(a, opened.funding).await;
+    until("both have it in the book", || {
+        [a, b].iter().all(|node| node.ledger.closed_channels(9).unwrap().len() == 1)
+    })
+    .await;
+    let reason = a.ledger.closed_channels(9).unwrap().remove(0).reason;
+    assert_eq!(reason, "both sides agreed to close it; we asked for it");
+    let txid = closing.compute_txid();
+    story.mine(Some(closing));
+    story.mine_empty(6);
+    until("its outputs are to be swept", || !story.a.ln.sweeper.tracked_spendable_outputs().is_empty()).await;
+    let ours = story.a.ln.sweeper.tracked_spendable_outputs()[0].descriptor.spendable_outpoint();
+    assert_eq!(ours.txid, txid);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_can_be_spent_goes_into_a_channel_but_the_reserve() {
+    let story = Story::begin().await;
+    let opened = story.a.open(&story.b, None).await.unwrap();
+    assert_eq!(story.a.channels.reserve_sat(), 25_000);
+    let left = 1_000_000 - opened.amount_sat;
+    assert!((25_000..26_000).contains(&left), "{left} sat left for reserve and fee");
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_opened_is_refused_and_locks_no_coins() {
+    let story = Story::begin().await;
+    let Story { a, b, .. } = &story;
+    let why = |error: OpenError| error.to_string();
+    assert!(why(a.open(b, Some(9_999)).await.unwrap_err()).contains("at least 10000 sat"));
+    assert!(why(a.open(b, Some(16_000_001)).await.unwrap_err()).contains("at most 16000000 sat"));
+    let error = a.open(b, Some(990_000)).await.unwrap_err();
+    assert!(matches!(error, OpenError::NotEnough(_)), "{error}");
+    assert!(why(error).contains("25000"), "the reserve is named");
+    let refused = a.open(b, Some(15_000)).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Refused(_)), "{refused}");
+    assert!(why(refused).contains("saying \"the channel is too small: at least 20000 sat\""));
+    a.ln.peers.disconnect_by_node_id(b.ln.node_id());
+    until("they are apart", || !a.peers.is_connected(&b.ln.node_id())).await;
+    assert!(matches!(a.open(b, Some(100_000)).await, Err(OpenError::PeerAway)));
+    assert!(a.wallet.fundings().is_empty());
+    assert!(a.ledger.closed_channels(9).unwrap().is_empty(), "what never was is no history");
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_never_reached_ldk_has_failed_after_a_restart_and_a_channel_comes_back() {
+    let (story, _) = Story::with_channel(300_000).await;
+    let Story { chain, a, b, dirs } = story;
+    let invoice = b.invoice(Some(10_000_000));
+    let hash = decode::parse(&invoice, NETWORK).unwrap().payment_hash().to_byte_array();
+    // The process ends between the book and LDK.
+    let new = NewSend {
+        payment_hash: hash,
+        amount_msat: 10_000_000,
+        max_fee_msat: None,
+        invoice: Some(invoice.clone()),
+        payee: None,
+        description: None,
+    };
+    let _token = a.ledger.begin_send(new).unwrap();
+    a.stop().await;
+    let a = Node::start(dirs[0].path().into(), &chain).await;
+    let line = a.ledger.send_of(hash).unwrap().unwrap();
+    assert_eq!(line.state, State::Failed);
+    assert!(line.reason.unwrap().contains("no money has moved"));
+
+    a.connect(&b).await;
+    let story = Story { chain, a, b, dirs };
+    story.usable().await;
+    // It failed for certain: it may be paid now.
+    assert_eq!(story.a.pay(&invoice, None).await.unwrap().record.state, State::Succeeded);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_to_a_peer_that_is_away_is_not_begun() {
+    let (story, _) = Story::with_channel(300_000).await;
+    let Story { a, b, .. } = &story;
+    let invoice = b.invoice(Some(1_000_000));
+    a.ln.peers.disconnect_by_node_id(b.ln.node_id());
+    until("they are apart", || a.standing() == Some(Standing::Inactive)).await;
+    let error = a.pay(&invoice, None).await.unwrap_err();
+    assert!(matches!(error, PayError::NoChannelUp(_)), "{error}");
+    let id = decode::parse(&invoice, NETWORK).unwrap().payment_hash().to_byte_array();
+    assert_eq!(a.ledger.send_of(id).unwrap(), None, "no line is spent on it");
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_closed_by_force_and_both_books_say_so() {
+    let (mut story, opened) = Story::with_channel(300_000).await;
+    let Story { a, b, .. } = &story;
+    a.ln.peers.disconnect_by_node_id(b.ln.node_id());
+    until("they are apart", || a.standing() == Some(Standing::Inactive)).await;
+    let id = opened.channel_id.to_string();
+    let away = a.channels.close(&id).unwrap_err();
+    assert!(matches!(away, CloseError::PeerAway(_)), "{away}");
+    let closing = a.channels.force_close(&id).unwrap();
+    assert!(closing.next.contains("locked for 144 blocks"), "{}", closing.next);
+    // LDK leaves the commitment of an anchor channel to the handler of `BumpTransaction`.
+    let commitment = spend_of(a, opened.funding).await;
+    story.mine(Some(commitment));
+    until("both have it in the book", || {
+        [&story.a, &story.b].iter().all(|node| node.ledger.closed_channels(9).unwrap().len() == 1)
+    })
+    .await;
+    let reason = |node: &Node| node.ledger.closed_channels(9).unwrap().remove(0).reason;
+    assert_eq!(reason(&story.a), "closed by force: closed by its owner");
+    assert!(reason(&story.b).contains("commitment transaction is confirmed"), "{}", reason(&story.b));
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_hangs_is_unknown_until_a_height_and_a_restart_does_not_settle_it() {
+    let (story, _) = Story::with_channel(300_000).await;
+    let Story { chain, a, b, dirs } = story;
+    b.deaf.store(true, Ordering::Relaxed);
+    let text = b.invoice(Some(10_000_000));
+    let invoice = decode::parse(&text, NETWORK).unwrap();
+    let hash = PaymentHash(invoice.payment_hash().to_byte_array());
+    let height = chain.tree.height();
+
+    let paid = a.pay_within(1, &text, None).await.unwrap();
+    assert_eq!((paid.record.state, paid.already), (State::Unknown, false), "{paid:?}");
+    assert!(paid.record.open_until_height.unwrap() > height, "{paid:?}");
+    // Asked for again, it is waited for, not paid again.
+    let again = a.pay_within(1, &text, None).await.unwrap();
+    assert_eq!((again.record.state, again.already), (State::Unknown, true), "{again:?}");
+    let htlcs = |node: &Node| node.ln.channels.list_channels()[0].pending_outbound_htlcs.len();
+    assert_eq!(htlcs(&a), 1);
+
+    a.stop().await;
+    let a = Node::start(dirs[0].path().into(), &chain).await;
+    let line = || a.ledger.send_of(hash.0).unwrap().unwrap();
+    assert_eq!((line().state, line().open_until_height), (State::Unknown, paid.record.open_until_height));
+    a.connect(&b).await;
+
+    // In the end the payee takes it.
+    let preimage = b.ln.channels.get_payment_preimage(hash, *invoice.payment_secret()).unwrap();
+    b.ln.channels.claim_funds(preimage);
+    until("it is paid", || line().state == State::Succeeded).await;
+    assert_eq!((line().preimage.is_some(), line().open_until_height), (true, None));
+    assert_eq!(a.pay(&text, None).await.unwrap().record.preimage, line().preimage);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_the_payee_rejects_has_failed_for_certain_and_may_be_tried_again() {
+    let (story, _) = Story::with_channel(300_000).await;
+    let Story { a, b, .. } = &story;
+    b.deaf.store(true, Ordering::Relaxed);
+    let text = b.invoice(Some(10_000_000));
+    let hash = PaymentHash(decode::parse(&text, NETWORK).unwrap().payment_hash().to_byte_array());
+    let paying = a.pay(&text, None);
+    let rejecting = async {
+        until("it has arrived", || !b.ln.channels.list_channels()[0].pending_inbound_htlcs.is_empty()).await;
+        for _ in 0..100 {
+            b.ln.channels.fail_htlc_backwards(&hash);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (paid, ()) = tokio::join!(paying, rejecting);
+    let record = paid.unwrap().record;
+    assert_eq!((record.state, record.attempts), (State::Failed, 1), "{record:?}");
+    assert!(record.reason.as_deref().unwrap().contains("the recipient rejected it"), "{record:?}");
+    b.deaf.store(false, Ordering::Relaxed);
+    assert_eq!(a.pay(&text, None).await.unwrap().record.state, State::Succeeded);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coins_of_a_funding_that_ldk_never_had_are_free_after_a_restart() {
+    let Story { chain, a, b, dirs } = Story::begin().await;
+    let spend = Spend {
+        script: bitcoin::ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros()),
+        amount: SendAmount::Sat(300_000),
+        feerate: FeeRate::from_sat_per_vb_u32(2),
+        keep_back_sat: 0,
+        coins: Vec::new(),
+        force: false,
+    };
+    let _lost = a.wallet.fund(&spend).unwrap();
+    assert_eq!(a.wallet.balance(0).spendable_sat, 0);
+    a.stop().await;
+    let a = Node::start(dirs[0].path().into(), &chain).await;
+    assert_eq!((a.wallet.fundings().len(), a.wallet.balance(0).spendable_sat), (0, 1_000_000));
+    a.stop().await;
+    b.stop().await;
+}
