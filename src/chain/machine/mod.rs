@@ -55,6 +55,8 @@ pub struct Machine {
     /// Bodies of transactions that left the chain, kept until they are proven again or the next tip is told.
     orphans: HashMap<Txid, Arc<Transaction>>,
     older: Older,
+    /// The height at which the serving server's proofs fail, while it is asked for its header there.
+    suspected: Option<u32>,
     /// The script that was last subscribed anew in the slow round, and when the next one is due.
     round: (Option<ScriptHash>, u64),
     delivery: Delivery,
@@ -106,6 +108,7 @@ impl Machine {
             mempool: Mempool::default(),
             orphans: HashMap::new(),
             older: Older::default(),
+            suspected: None,
             round: (None, 0),
             delivery,
             actions: VecDeque::new(),
@@ -196,6 +199,7 @@ impl Machine {
         self.older.forget(source);
         if self.serving == Some(source) {
             self.serving = None;
+            self.suspected = None;
             self.unserved();
             self.choose();
         }
