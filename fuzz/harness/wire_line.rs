@@ -5,7 +5,7 @@ use lightnode::source::electrum::replies;
 use lightnode::source::electrum::wire::{Message, parse_line};
 
 /// Must return, whatever the line is.
-pub fn wire_line(line: &[u8]) {
+pub(crate) fn run(line: &[u8]) {
     let raw = match parse_line(line) {
         Ok(Message::Answer { outcome: Ok(raw), .. }) | Ok(Message::Notification { params: raw, .. }) => raw,
         Ok(Message::Answer { outcome: Err(error), .. }) | Ok(Message::Complaint(error)) => {
