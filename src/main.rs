@@ -100,14 +100,17 @@ async fn live(config: Config) -> Result<(), NodeError> {
     tracing::info!("stopped");
     match reason {
         StopReason::Asked(_) => Ok(()),
-        StopReason::Failed { .. } => Err(NodeError::new(Code::Internal, format!("the node had to stop: {reason}"))
-            .hint("what was acknowledged is on disk; the log has the details")),
+        StopReason::Failed { .. } => {
+            Err(NodeError::new(Code::Internal, format!("the node had to stop: {reason}"))
+                .hint("what was acknowledged is on disk; the log has the details"))
+        }
     }
 }
 
 /// SIGTERM and SIGINT begin an orderly end.
 fn watch_signals(tasks: &Tasks) -> Result<(), NodeError> {
-    let unheard = |error: std::io::Error| NodeError::new(Code::Failed, format!("no signals can be heard: {error}"));
+    let unheard =
+        |error: std::io::Error| NodeError::new(Code::Failed, format!("no signals can be heard: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
     let mut int = signal(SignalKind::interrupt()).map_err(unheard)?;
     let shutdown = tasks.shutdown().clone();

@@ -15,7 +15,10 @@ fn tx(salt: u32, script: usize) -> Arc<Transaction> {
             sequence: Sequence::MAX,
             witness: Witness::new(),
         }],
-        output: vec![TxOut { value: Amount::from_sat(1), script_pubkey: ScriptBuf::from_bytes(vec![0x51; script]) }],
+        output: vec![TxOut {
+            value: Amount::from_sat(1),
+            script_pubkey: ScriptBuf::from_bytes(vec![0x51; script]),
+        }],
     })
 }
 
@@ -38,7 +41,10 @@ fn every_transaction_of_a_block_is_proven_at_its_place_and_at_no_other() {
         let header = header(root_of(&txs));
         for pos in 0..txs.len() {
             let proven = prove_at(&txs, pos, header).unwrap();
-            assert_eq!((proven.txid(), proven.pos(), proven.height()), (txs[pos].compute_txid(), pos as u32, 7));
+            assert_eq!(
+                (proven.txid(), proven.pos(), proven.height()),
+                (txs[pos].compute_txid(), pos as u32, 7)
+            );
             assert_eq!(proven.block().hash, header.block_hash());
             for other in 0..64 {
                 let moved = prove(txs[pos].clone(), branch_of(&txs, pos), other, header, 7);
@@ -110,7 +116,10 @@ fn an_inner_node_that_reads_as_a_transaction_is_refused() {
     assert!(consensus::deserialize::<Transaction>(&pair).is_ok());
     let leaf = Txid::from_byte_array(right.to_byte_array());
     assert_eq!(root(leaf, &[left], 1), Err(ProofError::NodeLikeTransaction));
-    assert_eq!(root(Txid::from_byte_array(left.to_byte_array()), &[right], 0), Err(ProofError::NodeLikeTransaction));
+    assert_eq!(
+        root(Txid::from_byte_array(left.to_byte_array()), &[right], 0),
+        Err(ProofError::NodeLikeTransaction)
+    );
 }
 
 /// CVE-2012-2459: [a, b, c] and [a, b, c, c] have the same root; in the second, the last `c` is a copy.

@@ -11,7 +11,8 @@ use crate::wallet::WalletError;
 
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
-        Self::new(Code::Internal, error.to_string()).hint("look after the disk; what was acknowledged is safe")
+        Self::new(Code::Internal, error.to_string())
+            .hint("look after the disk; what was acknowledged is safe")
     }
 }
 
@@ -41,7 +42,9 @@ impl From<OpenError> for NodeError {
             OpenError::Amount(_) => Self::new(Code::BadRequest, message),
             OpenError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
             OpenError::Wallet(error) => error.into(),
-            OpenError::PeerAway | OpenError::Refused(_) | OpenError::Silent => Self::new(Code::PeerUnavailable, message),
+            OpenError::PeerAway | OpenError::Refused(_) | OpenError::Silent => {
+                Self::new(Code::PeerUnavailable, message)
+            }
             OpenError::Unsigned => Self::new(Code::Unknown, message),
             OpenError::Internal(_) => Self::new(Code::Failed, message),
         }
@@ -52,7 +55,9 @@ impl From<CloseError> for NodeError {
     fn from(error: CloseError) -> Self {
         let message = error.to_string();
         match error {
-            CloseError::NotFound(_) => Self::new(Code::NotFound, message).hint("`lightnode channels` lists them"),
+            CloseError::NotFound(_) => {
+                Self::new(Code::NotFound, message).hint("`lightnode channels` lists them")
+            }
             CloseError::Ambiguous(_) => Self::new(Code::BadRequest, message),
             CloseError::PeerAway(_) => Self::new(Code::PeerUnavailable, message),
             CloseError::Already(_) => Self::new(Code::Refused, message),
@@ -112,7 +117,9 @@ impl From<PayError> for NodeError {
             PayError::Own | PayError::Amount(_) => Self::new(Code::BadRequest, message),
             PayError::Expired(_) => Self::new(Code::Refused, message),
             PayError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
-            PayError::NoChannelUp(_) => Self::new(Code::Failed, message).hint("nothing was paid; try again later"),
+            PayError::NoChannelUp(_) => {
+                Self::new(Code::Failed, message).hint("nothing was paid; try again later")
+            }
             PayError::Store(error) => error.into(),
         }
     }

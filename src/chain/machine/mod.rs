@@ -188,7 +188,7 @@ impl Machine {
             watches: self.watches.len(),
             pending: self.watches.unsettled_len(),
             degraded: degraded.collect(),
-            clock_behind: self.clock.seconds() < u64::from(self.tree.median_time()),
+            clock_behind: self.clock.is_behind(self.tree.median_time()),
         }
     }
 
