@@ -1,9 +1,12 @@
 //! The roof: picks daemon or client.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use lightnode::api;
 use lightnode::api::types::{Code, NodeError};
 use lightnode::cli::exit::{Effect, Failure, USAGE};
 use lightnode::cli::init::SeedStore;
@@ -11,7 +14,13 @@ use lightnode::cli::{self, Cli, Command, Output};
 use lightnode::config::{Config, ConfigError};
 use lightnode::keys::{SEED_FILE, Seed, SeedError};
 use lightnode::logs;
+use lightnode::node;
+use lightnode::task::{Shutdown, StopReason, Tasks};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
+
+/// How long tasks have for their last writes.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,7 +39,7 @@ fn run(cli: &Cli, output: Output) -> Result<u8, Failure> {
     let config = Config::load(&cli.overrides()).map_err(misconfigured)?;
     match &cli.command {
         Command::Init(args) => cli::init::init(args, &config, &SeedFile(&config), output),
-        Command::Run => daemon(&config),
+        Command::Run => daemon(config),
         command => {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
@@ -39,30 +48,81 @@ fn run(cli: &Cli, output: Output) -> Result<u8, Failure> {
     }
 }
 
-fn daemon(config: &Config) -> Result<u8, Failure> {
+/// Runs until it is asked to stop, or cannot go on.
+fn daemon(config: Config) -> Result<u8, Failure> {
     config.require_servers().map_err(misconfigured)?;
-    cli::init::prepare(config)?;
-    let dir = config.data_dir.join("logs");
-    let keep = usize::try_from(config.log.keep_days).unwrap_or(usize::MAX);
-    logs::start(&logs::Settings { levels: &config.log.level, stderr: true, dir: Some(&dir), keep })
-        .map_err(|error| NodeError::new(Code::Failed, error.to_string()))?;
-    first_start(config)?;
-    Err(NodeError::new(Code::NotReady, "this build of lightnode has no daemon yet").into())
+    cli::init::prepare(&config)?;
+    let written = logs::start(&logs::Settings {
+        levels: &config.log.level,
+        stderr: true,
+        dir: Some(&config.data_dir.join("logs")),
+        keep: config.log.keep_days as usize,
+    });
+    written.map_err(|error| NodeError::new(Code::Failed, error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_runtime)?;
+    let ended = runtime.block_on(live(config));
+    // A thread that hangs in the disk must not keep the process from ending.
+    runtime.shutdown_background();
+    ended.map(|()| 0).map_err(Failure::from)
 }
 
-/// What `init` does, without asking and without showing the words.
-fn first_start(config: &Config) -> Result<(), NodeError> {
-    let seed = SeedFile(config);
-    if seed.exists()? {
-        return Ok(());
+/// The daemon's life: open, answer, come up, wait for the end, leave in good order.
+async fn live(config: Config) -> Result<(), NodeError> {
+    let shutdown = Shutdown::new();
+    let tasks = Tasks::new(shutdown.clone());
+    watch_signals(&tasks)?;
+    let opened = node::open(config, tasks.clone())?;
+    let (node, close) = (opened.node(), opened.closer());
+    let listeners = api::Listeners::bind(&node.config().api)
+        .await
+        .map_err(|error| NodeError::new(Code::Failed, error.to_string()))?;
+    let (served, until) = (node.clone(), shutdown.clone());
+    tasks.spawn("api", async move {
+        api::serve(served, listeners, async move { drop(until.wait().await) }).await;
+        Ok::<_, Infallible>(())
+    });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %node.config().api.socket.display(), "answering");
+    if let Err(error) = opened.run().await {
+        shutdown.trigger(StopReason::Failed { task: "start".into(), why: error.to_string() });
     }
-    seed.create()?;
-    let file = cli::init::write_config(config)?;
-    tracing::info!(
-        "first start: a new seed of 24 words lies in {}; keep a copy in a safe place. The configuration is {}",
-        seed.path().display(),
-        file.display()
-    );
+    let reason = shutdown.wait().await;
+    tracing::info!(%reason, "stopping");
+    let joined = tasks.join(STOP_WITHIN).await;
+    let closed = tokio::task::spawn_blocking(close).await;
+    match closed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(NodeError::new(Code::Internal, error.to_string())),
+        Err(error) => return Err(NodeError::new(Code::Internal, error.to_string())),
+    }
+    if let Err(hanging) = joined {
+        tracing::warn!(%hanging, "stopped without them; what was acknowledged is on disk");
+    }
+    tracing::info!("stopped");
+    match reason {
+        StopReason::Asked(_) => Ok(()),
+        StopReason::Failed { .. } => {
+            Err(NodeError::new(Code::Internal, format!("the node had to stop: {reason}"))
+                .hint("what was acknowledged is on disk; the log has the details"))
+        }
+    }
+}
+
+/// SIGTERM and SIGINT begin an orderly end.
+fn watch_signals(tasks: &Tasks) -> Result<(), NodeError> {
+    let unheard =
+        |error: std::io::Error| NodeError::new(Code::Failed, format!("no signals can be heard: {error}"));
+    let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(unheard)?;
+    let shutdown = tasks.shutdown().clone();
+    tasks.spawn("signals", async move {
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+            _ = shutdown.wait() => return Ok::<_, Infallible>(()),
+        };
+        shutdown.trigger(StopReason::Asked(name.into()));
+        Ok(())
+    });
     Ok(())
 }
 

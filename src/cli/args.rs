@@ -146,7 +146,7 @@ pub struct Open {
 
 #[derive(Debug, Args)]
 pub struct Close {
-    /// Channel id, or the beginning of it
+    /// Channel id, or its first 8 digits or more
     pub id: String,
     /// Without the peer. Your money comes back later, and at higher cost
     #[arg(long)]
@@ -202,7 +202,7 @@ pub struct History {
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// Payment hash or txid, or the beginning of it
+    /// Payment hash or txid, or its first 8 digits or more
     pub id: String,
 }
 

@@ -121,6 +121,13 @@ impl Client {
         matches!(timeout(CONNECT_DEADLINE, UnixStream::connect(&self.socket)).await, Ok(Ok(_)))
     }
 
+    /// The process that listens, where the system tells.
+    pub(super) async fn daemon_pid(&self) -> Option<i32> {
+        let stream = timeout(CONNECT_DEADLINE, UnixStream::connect(&self.socket)).await.ok()?.ok()?;
+        // A process of another container has no number here.
+        stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

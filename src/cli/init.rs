@@ -46,7 +46,7 @@ pub fn init(
     seed: &impl SeedStore,
     output: Output,
 ) -> Result<u8, Failure> {
-    prepare(config)?;
+    let config_file = prepare(config)?;
     if seed.exists()? {
         let message =
             format!("there is a seed already at {}; it is never overwritten", seed.path().display());
@@ -66,7 +66,6 @@ pub fn init(
     } else {
         Some(seed.create()?)
     };
-    let config_file = write_config(config)?;
     let made = Made {
         data_dir: config.data_dir.display().to_string(),
         seed_file: seed.path().display().to_string(),
@@ -87,16 +86,19 @@ pub fn init(
     Ok(DONE)
 }
 
-/// The data directory (0700), and the commented configuration where there is none. For `init` and the first `run`.
-pub fn prepare(config: &Config) -> Result<(), NodeError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir).map_err(|error| {
+/// The data directory (0700), and the commented configuration where there is none; returns its path. For `init` and
+/// every `run`.
+pub fn prepare(config: &Config) -> Result<PathBuf, NodeError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
+    made.map_err(|error| {
         let message = format!("the data directory {} cannot be made: {error}", config.data_dir.display());
-        NodeError::new(Code::Refused, message).hint("name another one with --data-dir")
-    })
+        NodeError::new(Code::Failed, message).hint("name another one with --data-dir")
+    })?;
+    write_config(config)
 }
 
 /// Writes the example for the network where there is no file yet; returns its path.
-pub fn write_config(config: &Config) -> Result<PathBuf, NodeError> {
+fn write_config(config: &Config) -> Result<PathBuf, NodeError> {
     let path = config.file.clone();
     let written = OpenOptions::new().write(true).create_new(true).open(&path);
     let written = written.and_then(|mut file| {
@@ -213,7 +215,7 @@ mod tests {
         let failure = init(&args, &config, &seed, output).unwrap_err();
         assert_eq!(failure.exit, 6);
         assert_eq!(fs::read_to_string(&config.file).unwrap(), "# mine");
-        assert_eq!(write_config(&config).unwrap(), fs::canonicalize(&config.file).unwrap());
+        assert_eq!(prepare(&config).unwrap(), fs::canonicalize(&config.file).unwrap());
         assert_eq!(fs::read_to_string(&config.file).unwrap(), "# mine");
     }
 

@@ -16,6 +16,7 @@ mod print;
 mod progress;
 mod qr;
 mod receive;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod when;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use super::client::Reply;
 use super::exit::Failure;
 use crate::api::types::NodeError;
-use crate::text::escape;
+use crate::text::escape_whole as escape;
 
 /// How a command speaks.
 #[derive(Clone, Copy, Debug)]

@@ -18,10 +18,11 @@ use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::SocketAddress;
 use lightning::routing::gossip::NodeId;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::backoff::{Dial, jitter};
+use super::events::Dial as Wanted;
 use super::types::{ChannelManager, NetworkGraph, PeerManager, Presence};
 use super::{Ln, now};
 use crate::config::HostPort;
@@ -282,6 +283,32 @@ impl Peers {
                 () = self.0.wake.notified() => {}
                 Some(_) = dialling.join_next() => {}
                 () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+}
+
+impl Peers {
+    /// Connects to peers that LDK wants to talk to (onion messages), until shutdown. One at a time: nothing that the
+    /// money depends on waits for these.
+    pub async fn call(
+        self,
+        mut wanted: mpsc::Receiver<Wanted>,
+        shutdown: Shutdown,
+    ) -> Result<(), std::convert::Infallible> {
+        loop {
+            let Wanted { node_id, addresses } = tokio::select! {
+                _ = shutdown.wait() => return Ok(()),
+                Some(wanted) = wanted.recv() => wanted,
+            };
+            let mut targets: Vec<Target> = addresses.iter().filter_map(Target::announced).collect();
+            targets.extend(self.0.targets(&node_id, &self.0.stored()));
+            targets.truncate(ADDRESSES_AT_MOST);
+            tokio::select! {
+                _ = shutdown.wait() => return Ok(()),
+                outcome = self.0.dial_all(node_id, &targets) => if let Err(error) = outcome {
+                    tracing::debug!(peer = %node_id, %error, "could not connect for an onion message");
+                },
             }
         }
     }

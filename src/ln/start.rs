@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lightning::events::{Event, ReplayEvent};
+use tokio::sync::mpsc;
 
 use super::announce::{AnnounceError, Announcer};
+use super::events::Dial as Wanted;
 use super::peers::{Listening, Peers};
 use super::restore::Restored;
 use super::{Ln, background};
@@ -26,13 +28,22 @@ pub struct Running {
     pub listening: Vec<SocketAddr>,
 }
 
+/// How others find us, and we them.
+pub struct Doors<'a> {
+    /// What we announce.
+    pub identity: &'a Identity,
+    /// Where peers come in.
+    pub listening: Listening,
+    /// Whom the event handler wants to talk to.
+    pub wanted: mpsc::Receiver<Wanted>,
+}
+
 impl Restored {
     /// Waits until the chain was told, and then lets events, timers and peers begin. `handle` gets every event.
     pub async fn start<H, F>(
         self,
         tasks: &Tasks,
-        identity: &Identity,
-        listening: Listening,
+        doors: Doors<'_>,
         handle: H,
     ) -> Result<Running, AnnounceError>
     where
@@ -40,6 +51,7 @@ impl Restored {
         F: Future<Output = Result<(), ReplayEvent>> + Send + 'static,
     {
         let Self { ln, feeder: _, gossip, snapshots } = self;
+        let Doors { identity, listening, wanted } = doors;
         let announcer = Announcer::new(Arc::clone(&ln.channels), Arc::clone(&ln.peers), identity)?;
         let tip = ln.synced().await;
         tracing::info!(height = tip.height, node_id = %ln.node_id(), "lightning begins");
@@ -53,6 +65,7 @@ impl Restored {
         let addresses = listening.addresses();
         tasks.spawn("ln-listen", peers.clone().serve(listening, shutdown.clone()));
         tasks.spawn("ln-peers", peers.clone().keep(shutdown.clone()));
+        tasks.spawn("ln-call", peers.clone().call(wanted, shutdown.clone()));
         tasks.spawn("ln-announce", announcer.run(shutdown.clone()));
         Ok(Running { ln, peers, listening: addresses })
     }

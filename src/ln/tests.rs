@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 
 use super::peers::{ConnectError, ForgetError, Listening};
 use super::restore::{Ground, RestoreError, Restored};
-use super::start::Running;
+use super::start::{Doors, Running};
 use crate::chain::io::{Plan, Watch};
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::config::{Config, HostPort};
 use crate::engine::{FeeBook, Listener, WatchInbox};
 use crate::keys::Seed;
+use crate::ledger::Ledger;
 use crate::store::Store;
 use crate::task::{Shutdown, StopReason, Tasks};
 use crate::wallet::Wallet;
@@ -37,12 +38,13 @@ fn seed(dir: &Path) -> Seed {
 }
 
 fn restore(dir: &Path) -> Result<World, RestoreError> {
-    let config = Config::from_text(&dir.join("lightnode.toml"), "network = \"regtest\"\n", dir).expect("defaults");
+    let config =
+        Config::from_text(&dir.join("lightnode.toml"), "network = \"regtest\"\n", dir).expect("defaults");
     let seed = seed(dir);
     let store = Store::open(dir, NETWORK, seed.fingerprint()).expect("a store");
     let (inbox, watches) = WatchInbox::new();
-    let wallet =
-        Wallet::open(store.clone(), &seed.wallet_xprv(NETWORK), NETWORK, inbox.clone()).expect("a wallet");
+    let (book, master) = (Ledger::open(store.clone()), seed.wallet_xprv(NETWORK));
+    let wallet = Wallet::open(store.clone(), book, &master, NETWORK, inbox.clone()).expect("a wallet");
     let ground = Ground {
         config: &config,
         seed: &seed,
@@ -84,7 +86,9 @@ impl Node {
         let genesis = tree.header_at(0).expect("genesis");
         let plan = Plan { tip: Some((genesis, 0)), ..Plan::default() };
         restored.listener().deliver(&plan, &tree).expect("applied");
-        let running = restored.start(&tasks, &config.node, listening, handle).await.expect("starts");
+        let (_, wanted) = mpsc::channel(1);
+        let doors = Doors { identity: &config.node, listening, wanted };
+        let running = restored.start(&tasks, doors, handle).await.expect("starts");
         Self { running, tasks, shutdown, events, store, _watches }
     }
 
@@ -173,12 +177,15 @@ async fn a_connection_that_cannot_be_says_why() {
     let peers = &a.running.peers;
     assert!(matches!(peers.connect(a.id(), &b.address()).await, Err(ConnectError::Ourselves)));
     // The wrong node id: b cannot read what is meant for another.
-    let stranger = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619".parse().expect("a key");
+    let stranger =
+        "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619".parse().expect("a key");
     assert!(matches!(peers.connect(stranger, &b.address()).await, Err(ConnectError::Refused(_))));
     let closed = HostPort { host: "127.0.0.1".into(), port: 1 };
     assert!(matches!(peers.connect(b.id(), &closed).await, Err(ConnectError::Unreachable(..))));
     assert!(matches!(peers.connect_known(b.id()).await, Err(ConnectError::NoAddress)));
-    assert!(!peers.forget(b.id()).map_err(|error: ForgetError| error.to_string()).expect("nothing to forget"));
+    assert!(
+        !peers.forget(b.id()).map_err(|error: ForgetError| error.to_string()).expect("nothing to forget")
+    );
     a.stop().await;
     b.stop().await;
 }

@@ -38,7 +38,10 @@ impl Node {
             let channels = parts.ln.channels.list_channels_with_counterparty(&node_id).len();
             match running.peers.list()?.into_iter().find(|peer| peer.node_id == node_id) {
                 Some(peer) => Ok(shown(channels, peer)),
-                None => Err(NodeError::new(Code::PeerUnavailable, "the peer hung up right after it was connected")),
+                None => Err(NodeError::new(
+                    Code::PeerUnavailable,
+                    "the peer hung up right after it was connected",
+                )),
             }
         })
         .await
@@ -76,8 +79,11 @@ impl Node {
         let (parts, running) = self.running()?;
         let rate = feerate(parts, request.feerate)?;
         if request.public && self.config().node.announce.is_empty() && self.config().node.listen.is_empty() {
-            return Err(NodeError::new(Code::Refused, "a public channel needs an address where others can reach this node")
-                .hint("set `listen` and `announce` under [node], or open it without --public"));
+            return Err(NodeError::new(
+                Code::Refused,
+                "a public channel needs an address where others can reach this node",
+            )
+            .hint("set `listen` and `announce` under [node], or open it without --public"));
         }
         let (peer, address) = self.connect(&request.peer).await?;
         if let Some(address) = address {
@@ -124,8 +130,9 @@ impl Node {
         let node_id = parse_node_id(id)?;
         match address {
             Some(text) => {
-                let address = address_of(text)
-                    .map_err(|error| NodeError::new(Code::BadRequest, format!("the peer's address: {error}")))?;
+                let address = address_of(text).map_err(|error| {
+                    NodeError::new(Code::BadRequest, format!("the peer's address: {error}"))
+                })?;
                 running.peers.connect(node_id, &address).await?;
                 Ok((node_id, Some(address)))
             }

@@ -26,7 +26,6 @@ use crate::ln::channels::Channels;
 use crate::ln::receive::Receiver;
 use crate::ln::send::Payer;
 use crate::ln::start::Running;
-use crate::store::Store;
 use crate::task::{StopReason, Tasks};
 use crate::wallet::Wallet;
 
@@ -54,7 +53,6 @@ struct Shared {
 
 /// What requests work with once everything is read from the disk.
 struct Parts {
-    store: Store,
     ledger: Ledger,
     wallet: Wallet,
     engine: EngineHandle,
@@ -83,7 +81,10 @@ impl Node {
 
     /// What can be looked at.
     fn parts(&self) -> Answer<&Parts> {
-        self.0.restored.get().ok_or_else(|| NodeError::new(Code::NotReady, "the node is starting: it reads its channels"))
+        self.0
+            .restored
+            .get()
+            .ok_or_else(|| NodeError::new(Code::NotReady, "the node is starting: it reads its channels"))
     }
 
     /// What can be acted with: LDK knows the chain.
@@ -101,7 +102,10 @@ impl Node {
     }
 
     /// Runs something that blocks on the disk or on LDK's locks.
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Answer<T> + Send + 'static) -> Answer<T> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
         let node = self.clone();
         match tokio::task::spawn_blocking(move || work(&node)).await {
             Ok(answer) => answer,
@@ -126,6 +130,9 @@ fn unix(time: SystemTime) -> u64 {
 
 fn parse_node_id(text: &str) -> Answer<PublicKey> {
     text.trim().parse().map_err(|_| {
-        NodeError::new(Code::BadRequest, "that is not a node id: it has 66 hex digits and begins with 02 or 03")
+        NodeError::new(
+            Code::BadRequest,
+            "that is not a node id: it has 66 hex digits and begins with 02 or 03",
+        )
     })
 }

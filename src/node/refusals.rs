@@ -9,9 +9,13 @@ use crate::ln::send::PayError;
 use crate::store::StoreError;
 use crate::wallet::WalletError;
 
+/// Why not all coins can be spent while there are channels.
+const RESERVE: &str = "the reserve pays the fees if a channel has to be closed by force; it is free again when the channels are closed";
+
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
-        Self::new(Code::Internal, error.to_string()).hint("look after the disk; what was acknowledged is safe")
+        Self::new(Code::Internal, error.to_string())
+            .hint("look after the disk; what was acknowledged is safe")
     }
 }
 
@@ -20,8 +24,9 @@ impl From<WalletError> for NodeError {
         let message = error.to_string();
         match error {
             WalletError::Store(error) => error.into(),
-            WalletError::NotEnough { held_back_sat, .. } if held_back_sat > 0 => Self::new(Code::InsufficientFunds, message)
-                .hint("the reserve pays the fees if a channel has to be closed by force; it is free again without channels"),
+            WalletError::NotEnough { held_back_sat, .. } if held_back_sat > 0 => {
+                Self::new(Code::InsufficientFunds, message).hint(RESERVE)
+            }
             WalletError::NotEnough { .. } => Self::new(Code::InsufficientFunds, message),
             WalletError::Dust { .. } | WalletError::FeeTooLow { .. } | WalletError::OtherNetwork { .. } => {
                 Self::new(Code::BadRequest, message)
@@ -39,9 +44,11 @@ impl From<OpenError> for NodeError {
         let message = error.to_string();
         match error {
             OpenError::Amount(_) => Self::new(Code::BadRequest, message),
-            OpenError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
+            OpenError::NotEnough(_) => Self::new(Code::InsufficientFunds, message).hint(RESERVE),
             OpenError::Wallet(error) => error.into(),
-            OpenError::PeerAway | OpenError::Refused(_) | OpenError::Silent => Self::new(Code::PeerUnavailable, message),
+            OpenError::PeerAway | OpenError::Refused(_) | OpenError::Silent => {
+                Self::new(Code::PeerUnavailable, message)
+            }
             OpenError::Unsigned => Self::new(Code::Unknown, message),
             OpenError::Internal(_) => Self::new(Code::Failed, message),
         }
@@ -52,7 +59,9 @@ impl From<CloseError> for NodeError {
     fn from(error: CloseError) -> Self {
         let message = error.to_string();
         match error {
-            CloseError::NotFound(_) => Self::new(Code::NotFound, message).hint("`lightnode channels` lists them"),
+            CloseError::NotFound(_) => {
+                Self::new(Code::NotFound, message).hint("`lightnode channels` lists them")
+            }
             CloseError::Ambiguous(_) => Self::new(Code::BadRequest, message),
             CloseError::PeerAway(_) => Self::new(Code::PeerUnavailable, message),
             CloseError::Already(_) => Self::new(Code::Refused, message),
@@ -112,7 +121,9 @@ impl From<PayError> for NodeError {
             PayError::Own | PayError::Amount(_) => Self::new(Code::BadRequest, message),
             PayError::Expired(_) => Self::new(Code::Refused, message),
             PayError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
-            PayError::NoChannelUp(_) => Self::new(Code::Failed, message).hint("nothing was paid; try again later"),
+            PayError::NoChannelUp(_) => {
+                Self::new(Code::Failed, message).hint("nothing was paid; try again later")
+            }
             PayError::Store(error) => error.into(),
         }
     }

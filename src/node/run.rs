@@ -4,7 +4,6 @@
 //! Order (facts "Start-up order" and design §4): fee book · wallet · LDK · engine, which delivers to the wallet first
 //! and then to LDK · only after the first tip: reconciliation of the book, then LDK's motor and the peers.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -18,11 +17,12 @@ use crate::ln::Ln;
 use crate::ln::broadcast;
 use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
-use crate::ln::peers::{Listening, Peers};
+use crate::ln::peers::Listening;
 use crate::ln::persist;
 use crate::ln::receive::Receiver;
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Payer, PayerParts};
+use crate::ln::start::Doors as Entrance;
 use crate::wallet::Wallet;
 
 /// Peers that LDK wants dialled and that are not dialled yet.
@@ -40,8 +40,9 @@ impl Opened {
     /// Brings the node up; returns when it runs, or when it is to stop before that. What it starts ends with the tasks.
     pub async fn run(self) -> Result<(), NodeError> {
         let node = self.node();
-        let listening =
-            Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
+        let listening = Listening::bind(&node.config().node.listen)
+            .await
+            .map_err(|error| failed("listen for peers", &error))?;
         let begun = tokio::task::spawn_blocking(move || self.restore(listening)).await;
         let ready = begun.map_err(|error| failed("restore the node", &error))??;
         let shutdown = node.0.tasks.shutdown().clone();
@@ -58,7 +59,8 @@ impl Opened {
         let tasks = &node.0.tasks;
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
-        let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
+        let machine =
+            engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
         let ground = Ground {
             config,
@@ -74,8 +76,14 @@ impl Opened {
             Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
         let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener()];
         let pool = engine::pool(config, &store)?;
-        let engine_parts =
-            engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
+        let engine_parts = engine::Parts {
+            machine,
+            pool,
+            store: store.clone(),
+            listeners,
+            inbox: watches,
+            fees: fees.clone(),
+        };
         let (engine, handle) = Engine::new(engine_parts)?;
 
         let teller = wallet.clone();
@@ -124,7 +132,6 @@ impl Opened {
                 network: config.network,
                 tasks: tasks.clone(),
             }),
-            store,
             ledger,
             wallet,
             engine: handle,
@@ -149,10 +156,9 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
         async move { events.handle(event).await }
     };
     let running = restored
-        .start(tasks, &node.config().node, listening, handle)
+        .start(tasks, Entrance { identity: &node.config().node, listening, wanted: dials }, handle)
         .await
         .map_err(|error| failed("announce the node", &error))?;
-    tasks.spawn("dials", dial(dials, running.peers.clone(), tasks.shutdown().clone()));
     let first = node.0.running.set(running).is_ok();
     debug_assert!(first, "a node starts once");
     tracing::info!("ready");
@@ -165,28 +171,6 @@ fn settle(parts: &Parts) -> Result<(), NodeError> {
     let Ln { channels, chain_monitor, .. } = &parts.ln;
     release_orphans(&parts.wallet, channels, chain_monitor)?;
     Ok(())
-}
-
-/// Dials peers for LDK until shutdown; a peer that is away is no trouble of ours.
-async fn dial(
-    mut dials: mpsc::Receiver<Dial>,
-    peers: Peers,
-    shutdown: crate::task::Shutdown,
-) -> Result<(), Infallible> {
-    loop {
-        let dial = tokio::select! {
-            _ = shutdown.wait() => return Ok(()),
-            dial = dials.recv() => dial,
-        };
-        let Some(Dial { node_id, addresses: _ }) = dial else {
-            // LDK's event handler is gone: the process is ending.
-            shutdown.wait().await;
-            return Ok(());
-        };
-        if let Err(error) = peers.connect_known(node_id).await {
-            tracing::info!(%node_id, %error, "a peer that an onion message is for is not reached");
-        }
-    }
 }
 
 fn accept_policy(config: &Config) -> AcceptPolicy {

@@ -216,7 +216,10 @@ impl Machine {
     /// The chain above `fork` is another one now.
     fn reorganised(&mut self, fork: BlockRef) {
         self.delivery.reorganised(&self.tree, fork);
-        self.orphans.extend(self.facts.drop_above(fork.height));
+        for (proven, owners) in self.facts.drop_above(fork.height) {
+            self.mempool.believe(owners.wallet.then_some(proven.txid()));
+            self.orphans.insert(proven.txid(), proven.tx().clone());
+        }
         self.scripts_reorganised(fork);
     }
 

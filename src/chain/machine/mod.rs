@@ -135,6 +135,7 @@ impl Machine {
                 }
             }
             Input::Watch(watch) => self.watch(watch),
+            Input::Believed(txids) => self.mempool.believe(txids),
             Input::Delivered => self.delivery.done(),
             Input::Tick => {}
         }
@@ -187,7 +188,7 @@ impl Machine {
             watches: self.watches.len(),
             pending: self.watches.unsettled_len(),
             degraded: degraded.collect(),
-            clock_behind: self.clock.seconds() < u64::from(self.tree.median_time()),
+            clock_behind: self.clock.is_behind(self.tree.median_time()),
         }
     }
 
@@ -288,15 +289,19 @@ impl Machine {
         followed.again = record.unconfirmed;
         for proof in record.confirmed {
             let block = BlockRef { height: proof.height, hash: proof.block };
+            let txid = proof.tx.compute_txid();
             let header = self.tree.header_at(proof.height).filter(|_| self.tree.contains(block));
             let proven = header.map(|h| merkle::prove(proof.tx, proof.branch, proof.pos, h, proof.height));
             match proven {
                 Some(Ok(proven)) => {
-                    followed.confirmed.insert(proven.txid());
+                    followed.confirmed.insert(txid);
                     self.facts.add(Arc::new(proven), owners);
                 }
                 // Its block left the chain after it was stored.
-                _ => followed.again = true,
+                _ => {
+                    followed.again = true;
+                    self.mempool.believe(owners.wallet.then_some(txid));
+                }
             }
         }
     }

@@ -336,17 +336,20 @@ impl Machine {
         // With unconfirmed entries the status will change again soon; until then the stored one only makes a restart
         // fetch the history once more.
         followed.unstored |= followed.known != followed.fetching && job.pending.is_empty();
-        followed.known = followed.fetching;
+        let other = job.other_status(followed.fetching);
+        followed.known = other.unwrap_or(followed.fetching);
         followed.pending = job.pending;
+        followed.subscribed &= other.is_none();
         self.store(id);
-        self.settle(id);
+        // The true status is asked for anew, a little later.
+        if other.is_some() { self.trouble(id) } else { self.settle(id) }
     }
 
     /// Tells the mempool what this script's history lists, and what it no longer does.
     fn list_pending(&mut self, id: ScriptHash, job: &Job) {
         let Some(followed) = self.watches.get(&id).filter(|f| f.owners.wallet) else { return };
         for &txid in followed.pending.difference(&job.pending) {
-            self.mempool.unlist(id, txid, self.facts.get(&txid).is_some());
+            self.mempool.unlist(id, txid);
         }
         for txid in &job.pending {
             if let Some(tx) = job.bodies.get(txid) {

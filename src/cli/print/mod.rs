@@ -12,11 +12,11 @@ pub(super) use channels::{channels, closing, opened, peer, peers};
 pub(super) use money::{address, balance, decoded, invoice, sent};
 pub(super) use status::status;
 
-use crate::text::escape;
+use crate::text::escape_whole;
 
-/// Foreign text.
+/// Foreign text. The daemon bounds its length.
 fn safe(text: &str) -> String {
-    escape(text).to_string()
+    escape_whole(text).to_string()
 }
 
 /// Ids, keys, addresses and invoices: whole when they are what they should be, so that they can be copied.

@@ -177,7 +177,7 @@ waits for  another server
 network    regtest
 node id    020202020202020202020202020202020202020202020202020202020202020202
 alias      al\\u{202e}ice
-block      812,345, mined 5 minutes ago, seen 3 minutes ago
+block      812,345, mined 5 minutes ago
 servers    ssl://a.example:50002 in use (ElectrumX 1.20\\u{1b}[2J)
            tcp://[::1]:50001 backing off, tried again in 12 seconds: connection
            refused
