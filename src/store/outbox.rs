@@ -143,9 +143,12 @@ impl Store {
 
     /// Takes a package out that is no longer wanted; true when it was there.
     pub fn outbox_remove(&self, txid: Txid) -> Result<bool, StoreError> {
-        self.write("remove a broadcast transaction", move |tx| {
-            tx.execute("DELETE FROM outbox WHERE txid = ?1", [txid.to_byte_array()]).map(|rows| rows > 0)
-        })
+        self.write("remove a broadcast transaction", move |tx| Self::outbox_drop(tx, txid))
+    }
+
+    /// As [`Self::outbox_remove`], in a transaction of [`Self::write`].
+    pub fn outbox_drop(tx: &rusqlite::Transaction<'_>, txid: Txid) -> rusqlite::Result<bool> {
+        tx.execute("DELETE FROM outbox WHERE txid = ?1", [txid.to_byte_array()]).map(|rows| rows > 0)
     }
 }
 
