@@ -8,17 +8,25 @@ const SHOWN: usize = 256;
 /// Foreign text, made fit for a terminal and a log: what could command a terminal, reorder or hide text is shown as
 /// `\u{…}`, and at most 256 characters are shown.
 pub fn escape(text: &str) -> Escaped<'_> {
-    Escaped(text)
+    Escaped { text, shown: SHOWN }
+}
+
+/// As [`escape`], in full length: for text whose length was bounded at the door.
+pub fn escape_whole(text: &str) -> Escaped<'_> {
+    Escaped { text, shown: usize::MAX }
 }
 
 /// See [`escape`].
 #[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(&'a str);
+pub struct Escaped<'a> {
+    text: &'a str,
+    shown: usize,
+}
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut characters = self.0.char_indices();
-        for (_, character) in characters.by_ref().take(SHOWN) {
+        let mut characters = self.text.char_indices();
+        for (_, character) in characters.by_ref().take(self.shown) {
             match character {
                 '\n' => f.write_str("\\n")?,
                 '\t' => f.write_str("\\t")?,
@@ -28,7 +36,7 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         match characters.next() {
-            Some((at, _)) => write!(f, "… ({} bytes more)", self.0.len() - at),
+            Some((at, _)) => write!(f, "… ({} bytes more)", self.text.len() - at),
             None => Ok(()),
         }
     }
@@ -136,5 +144,6 @@ mod tests {
         assert_eq!(shown, format!("{}… (88 bytes more)", "ä".repeat(256)));
         let just = "x".repeat(256);
         assert_eq!(escape(&just).to_string(), just);
+        assert_eq!(escape_whole(&text).to_string(), text);
     }
 }

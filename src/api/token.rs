@@ -43,7 +43,7 @@ impl Token {
 
     fn create(path: &Path) -> io::Result<Self> {
         let mut bytes = Zeroizing::new([0; BYTES]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(io::Error::other)?;
+        getrandom::fill(bytes.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
         let mut token = Zeroizing::new(String::with_capacity(2 * BYTES));
         for byte in bytes.iter() {
             for digit in [byte >> 4, byte & 15] {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bitcoin::{Transaction, Txid};
+use bitcoin::Txid;
 
 use super::io::{Owners, PlanTx};
 use super::merkle::ProvenTx;
@@ -45,22 +45,22 @@ impl Facts {
             self.facts.remove(&before);
             self.due.remove(&before);
         }
-        let fact = self.facts.entry(place).or_insert_with(|| Fact { proven, owners, told: Owners::default() });
+        let fact =
+            self.facts.entry(place).or_insert_with(|| Fact { proven, owners, told: Owners::default() });
         fact.owners = fact.owners.union(owners);
         if !fact.told.contains(fact.owners) {
             self.due.insert(place);
         }
     }
 
-    /// Forgets what is above `height`, and hands back the bodies, which stay true.
-    pub(super) fn drop_above(&mut self, height: u32) -> Vec<(Txid, Arc<Transaction>)> {
+    /// Forgets what is above `height`; gives the proofs, whose bodies stay true, and who may have been told.
+    pub(super) fn drop_above(&mut self, height: u32) -> Vec<(Arc<ProvenTx>, Owners)> {
         let left = self.facts.split_off(&(height + 1, 0));
         self.due.split_off(&(height + 1, 0));
-        let bodies: Vec<_> = left.values().map(|f| (f.proven.txid(), f.proven.tx().clone())).collect();
-        for (txid, _) in &bodies {
-            self.places.remove(txid);
+        for fact in left.values() {
+            self.places.remove(&fact.proven.txid());
         }
-        bodies
+        left.into_values().map(|fact| (fact.proven, fact.owners)).collect()
     }
 
     /// The lowest height, up to `limit`, with something that an owner has not heard of.

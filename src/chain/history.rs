@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{BlockHash, OutPoint, Script, Transaction, Txid};
 
 use super::facts::Facts;
-use super::io::HistoryEntry;
+use super::io::{HistoryEntry, Status};
 use super::merkle::ProvenTx;
 
 /// Entries of one history, at most; more is a flood, and the watch is degraded.
@@ -15,6 +16,12 @@ pub const MAX_HISTORY: usize = 10_000;
 pub const MAX_PENDING: usize = 64;
 /// Bytes of bodies that one job gathers before they are proven.
 pub(super) const MAX_JOB_BYTES: usize = 8 << 20;
+
+/// The Electrum status of a history: SHA-256 of `txid:height:` of each entry, in order; none of an empty one.
+fn status_of<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Option<Status> {
+    let text: String = entries.map(|e| format!("{}:{}:", e.txid, e.height.unwrap_or(0))).collect();
+    (!text.is_empty()).then(|| Status(sha256::Hash::hash(text.as_bytes()).to_byte_array()))
+}
 
 /// What a script waits for.
 #[derive(Clone, Debug)]
@@ -48,13 +55,22 @@ pub(super) struct Job {
     pub(super) bodies: BTreeMap<Txid, Arc<Transaction>>,
     pub(super) bytes: usize,
     pub(super) proven: BTreeMap<Txid, Arc<ProvenTx>>,
+    /// The status of the confirmed entries alone.
+    settled_status: Option<Status>,
+    /// The status of all entries, if no unconfirmed one has an unconfirmed parent (else its height would be −1, which
+    /// [`HistoryEntry`] does not tell).
+    whole_status: Option<Status>,
     /// The server withholds something that is proven, or pads: what it adds is taken, but it is not the whole.
     pub(super) short: bool,
 }
 
 impl Job {
     pub(super) fn new(entries: &[HistoryEntry]) -> Self {
-        let mut job = Job::default();
+        let mut job = Job {
+            settled_status: status_of(entries.iter().filter(|entry| entry.height.is_some())),
+            whole_status: status_of(entries.iter()),
+            ..Job::default()
+        };
         for entry in entries {
             match entry.height {
                 Some(height) => drop(job.claims.entry(entry.txid).or_insert(height)),
@@ -65,9 +81,20 @@ impl Job {
         job
     }
 
+    /// The status that the history really has, where it is certain that it is not the one it was asked for: the server
+    /// has moved on and not said so, or its status promised more than its history holds.
+    pub(super) fn other_status(&self, asked: Option<Status>) -> Option<Option<Status>> {
+        let other = match self.pending.is_empty() {
+            true => asked != self.settled_status,
+            false => asked == self.settled_status,
+        };
+        other.then_some(self.whole_status)
+    }
+
     /// Confirmed entries that are not proven yet.
     pub(super) fn unproven(&self, facts: &Facts) -> BTreeSet<Txid> {
-        let open = |&(txid, height): &(&Txid, &u32)| !self.proven.contains_key(txid) && !facts.is_at(txid, *height);
+        let open =
+            |&(txid, height): &(&Txid, &u32)| !self.proven.contains_key(txid) && !facts.is_at(txid, *height);
         self.claims.iter().filter(open).map(|(txid, _)| *txid).collect()
     }
 

@@ -125,6 +125,9 @@ pub enum Input {
     /// A script to follow from now on (idempotent; owners are united). At start all are put in before the first
     /// [`Input::Up`]: what is not watched yet cannot hold a delivery back.
     Watch(Watch),
+    /// What the wallet thinks is unconfirmed, from an earlier run; put in at start. What of it proves to be nowhere is
+    /// told as [`MempoolChange::gone`].
+    Believed(Vec<Txid>),
     /// The last [`Action::Deliver`] was carried out, and every watch that it brought forth has been put in.
     Delivered,
     /// Time has passed (the driver sends it when [`super::machine::Machine::deadline`] is reached).
@@ -257,7 +260,8 @@ pub struct PlanTx {
 pub struct MempoolChange {
     /// Newly seen.
     pub seen: Vec<Arc<Transaction>>,
-    /// No longer in the mempool of the server, and not confirmed either.
+    /// Seen before, or confirmed in a block that left the chain; now neither in the server's mempool nor confirmed.
+    /// One may be named that was never told.
     pub gone: Vec<Txid>,
 }
 

@@ -199,13 +199,8 @@ impl HeaderTree {
 
     /// Hash of the best chain's block at `height`, if the tree reaches there.
     pub fn hash_at(&self, height: u32) -> Option<BlockHash> {
-        if height == self.height() {
-            return Some(self.tip);
-        }
-        match self.header_at(height + 1) {
-            Some(child) => Some(child.prev_blockhash),
-            None => None,
-        }
+        let child = height.checked_add(1)?;
+        if height == self.height() { Some(self.tip) } else { Some(self.header_at(child)?.prev_blockhash) }
     }
 
     /// The best chain's block at `height`, if the tree reaches there.

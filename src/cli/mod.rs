@@ -1,1 +1,26 @@
-//! Floor 7: the command line.
+//! Floor 7: the command line. Asks the daemon over its socket, and prints for people or for programs.
+//!
+//! - On a terminal output is for people; otherwise, or with `--json`, it is the API's answer byte for byte, one line.
+//! - Errors go to stderr: what happened, then what to do. With `--json` they are `{ "code", "message", "hint" }`.
+//! - What ends a command is told by the exit code ([`exit`]).
+
+mod args;
+mod client;
+mod commands;
+mod duration;
+pub mod exit;
+pub mod init;
+mod output;
+mod pay;
+mod print;
+mod progress;
+mod qr;
+mod receive;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod when;
+
+pub use args::{Cli, Command};
+pub use commands::run;
+pub use output::Output;

@@ -43,7 +43,10 @@ impl Overrides {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("LIGHTNODE_"))
             .collect();
-        Self { environment, home: std::env::home_dir().filter(|home| home.is_absolute()), ..Self::default() }
+        // Was deprecated for what it did on Windows, until Rust 1.87.
+        #[allow(deprecated)]
+        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        Self { environment, home, ..Self::default() }
     }
 }
 

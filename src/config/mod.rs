@@ -164,7 +164,7 @@ pub struct Api {
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// A level, then optionally levels by module: `info,ln=debug`.
+    /// A level, then optionally levels by module: `info,lightnode::ln=debug`.
     pub level: String,
     /// How many daily files are kept.
     pub keep_days: u32,

@@ -166,10 +166,10 @@ pub(super) fn gossip(value: &Value) -> Parsed<GossipSource> {
     }
 }
 
-/// `info`, or `info,ln=debug,source=trace`.
+/// `info`, or `info,lightnode::ln=debug,lightning=warn`.
 pub(super) fn levels(value: &Value) -> Parsed<String> {
     let expected = || {
-        "a level (off, error, warn, info, debug, trace), then levels by module, as in \"info,ln=debug\""
+        "a level (off, error, warn, info, debug, trace), then levels by module, as in \"info,lightnode::ln=debug\""
             .to_owned()
     };
     let text = text(value).map_err(|_| expected())?;

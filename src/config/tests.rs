@@ -146,7 +146,7 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
         (
             "[log]\nlevel = \"verbose\"",
             "line 2: `log.level` must be a level (off, error, warn, info, debug, trace), \
-             then levels by module, as in \"info,ln=debug\", but it is \"verbose\"",
+             then levels by module, as in \"info,lightnode::ln=debug\", but it is \"verbose\"",
         ),
     ] {
         assert_eq!(refusal(text).0, format!("lightnode.toml, {message}"), "{text}");

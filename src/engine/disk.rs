@@ -6,10 +6,10 @@ use bitcoin::hashes::Hash;
 
 use super::fees::FeeRecord;
 use crate::chain::io::{BlockRef, Told};
+use crate::config::ServerAddr;
 use crate::source::electrum::pins::Pins;
 use crate::source::error::PinsError;
 use crate::source::pool::Banned;
-use crate::config::ServerAddr;
 use crate::store::{Ban, Store, StoreError};
 
 const TOLD: &str = "chain.told";
@@ -39,7 +39,12 @@ impl Disk {
     ///
     /// Two writes (the second only when the fork changes), the safer one first: a stored fork may lie too low, which
     /// only makes more be told again, but never above what the stored headers share with what was told.
-    pub(super) fn headers(&mut self, from: u32, headers: &[Header], fork: Option<BlockRef>) -> Result<(), StoreError> {
+    pub(super) fn headers(
+        &mut self,
+        from: u32,
+        headers: &[Header],
+        fork: Option<BlockRef>,
+    ) -> Result<(), StoreError> {
         let Some(told) = self.told else { return self.store.store_headers(from, headers) };
         let low = |fork: Option<BlockRef>| fork.map_or(u32::MAX, |fork| fork.height);
         if low(fork) < low(told.fork) {

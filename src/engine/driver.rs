@@ -382,7 +382,9 @@ impl Engine {
         for sent in all.into_iter().filter(|sent| sent.changed) {
             match sent.accepted {
                 true => tracing::info!(txid = %sent.txid, "transaction sent"),
-                false => tracing::warn!(txid = %sent.txid, why = %sent.note, "transaction not taken, it is sent again"),
+                false => {
+                    tracing::warn!(txid = %sent.txid, why = %sent.note, "transaction not taken, it is sent again")
+                }
             }
             blocking(|| self.disk.store.outbox_result(sent.txid, sent.verdict(unix_now())))?;
         }
@@ -413,7 +415,8 @@ impl Engine {
     /// The next time at which something is to be done by itself.
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let machine = self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
+        let machine =
+            self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
         let stale = self.others_ready(now).then_some(self.block_at + STALE);
         [machine, self.pool.retry_at(now), stale].into_iter().flatten().fold(self.fees_at, Instant::min)
     }

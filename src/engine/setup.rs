@@ -31,8 +31,14 @@ pub enum RestoreError {
 
 /// The sync machine as it was when the process ended.
 pub fn restore(store: &Store, network: bitcoin::Network) -> Result<Machine, RestoreError> {
-    let (from, headers) = store.load_headers()?;
-    let tree = HeaderTree::restore(Params::new(network), from, headers)?;
+    let params = Params::new(network);
+    let (mut from, mut headers) = store.load_headers()?;
+    if from == 1 {
+        // Networks without checkpoints begin with their genesis, which nobody sends and so nobody stores.
+        headers.insert(0, params.genesis());
+        from = 0;
+    }
+    let tree = HeaderTree::restore(params, from, headers)?;
     let told = Disk::open(store.clone())?.told();
     Ok(Machine::new(tree, store.load_histories()?, told)?)
 }

@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension;
 use tokio::sync::broadcast;
 
 use super::record::{Direction, Kind, Record, Side};
-use super::table;
+use super::table::{self, Altered};
 use crate::store::{Store, StoreError};
 
 /// Announcements kept for a slow listener; past that it hears that it missed some.
@@ -220,20 +220,13 @@ impl Ledger {
         let now = self.now();
         let attempts = self.attempts().get(&id).copied();
         let key = id.clone();
-        let (record, changed) = self.0.store.write(what, move |tx| {
-            if let Some(mut line) = table::find(tx, &key, side)? {
-                let changed = change(&mut line.record);
-                if changed {
-                    line.record.updated_at = now;
-                    line.record.attempts = attempts.unwrap_or(line.record.attempts);
-                    table::update(tx, &line)?;
-                }
-                return Ok((Some(line.record), changed));
-            }
-            let Some(mut record) = first() else { return Ok((None, false)) };
-            change(&mut record);
-            table::insert(tx, &record)?;
-            Ok((Some(record), true))
+        let Altered { record, changed } = self.0.store.write(what, move |tx| {
+            let change = |record: &mut Record| {
+                let changed = change(record);
+                record.attempts = attempts.unwrap_or(record.attempts);
+                changed
+            };
+            table::alter(tx, &key, side, now, change, first)
         })?;
         if let Some(record) = record.as_ref().filter(|_| changed) {
             if record.is_settled() {

@@ -13,7 +13,6 @@
 mod book;
 mod closes;
 mod forwards;
-mod news;
 mod onchain;
 mod receive;
 pub mod record;
@@ -25,8 +24,7 @@ mod tests;
 pub use self::book::{Changed, Filter, Found, Ledger, Page};
 pub use self::closes::ClosedChannel;
 pub use self::forwards::Forward;
-pub use self::news::ChainNews;
-pub use self::onchain::NewOnchain;
+pub use self::onchain::{ChainNews, NewOnchain};
 pub use self::receive::{NewInvoice, Received};
 pub use self::record::{Direction, Kind, Record, Side, State, Status};
 pub use self::send::{Begun, NewSend, SendToken};

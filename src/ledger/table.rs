@@ -12,6 +12,39 @@ pub(super) struct Line {
     pub(super) record: Record,
 }
 
+/// A line after a change.
+pub(super) struct Altered {
+    /// `None`: there is no such line.
+    pub(super) record: Option<Record>,
+    /// False: it is as it was.
+    pub(super) changed: bool,
+}
+
+/// Applies a change to the line; if there is none, to the one that `first` makes. Written only when it changed.
+pub(super) fn alter(
+    tx: &Transaction<'_>,
+    id: &str,
+    side: Side,
+    now: u64,
+    change: impl FnOnce(&mut Record) -> bool,
+    first: impl FnOnce() -> Option<Record>,
+) -> rusqlite::Result<Altered> {
+    if let Some(mut line) = find(tx, id, side)? {
+        let changed = change(&mut line.record);
+        if changed {
+            line.record.updated_at = now;
+            update(tx, &line)?;
+        }
+        return Ok(Altered { record: Some(line.record), changed });
+    }
+    let mut record = first();
+    if let Some(record) = &mut record {
+        change(record);
+        insert(tx, record)?;
+    }
+    Ok(Altered { changed: record.is_some(), record })
+}
+
 pub(super) fn find(connection: &Connection, id: &str, side: Side) -> rusqlite::Result<Option<Line>> {
     connection
         .prepare_cached("SELECT seq, record FROM payment WHERE id = ?1 AND side = ?2")?

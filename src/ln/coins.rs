@@ -19,7 +19,7 @@ const P2WPKH_SATISFACTION: u64 = 4 + 1 + 1 + 73 + 1 + 33;
 /// Where swept outputs of closed channels go: to change scripts of the wallet.
 pub struct ChangeScripts(pub Wallet);
 
-/// Coins for fee bumps: confirmed and not locked, as anchors demand.
+/// Coins for fee bumps: confirmed and not locked, as anchors demand; also those that the bump before has taken.
 pub struct Coins(pub Wallet);
 
 impl ChangeDestinationSource for ChangeScripts {
@@ -33,7 +33,7 @@ impl WalletSource for Coins {
     fn list_confirmed_utxos<'a>(&'a self) -> AsyncResult<'a, Vec<Utxo>, ()> {
         let wallet = self.0.clone();
         ask("list its coins", move || {
-            Ok::<_, std::convert::Infallible>(wallet.confirmed_coins().into_iter().map(utxo).collect())
+            Ok::<_, std::convert::Infallible>(wallet.bump_coins().into_iter().map(utxo).collect())
         })
     }
 

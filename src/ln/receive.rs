@@ -18,13 +18,15 @@ use lightning::routing::router::{RouteHint, RouteHintHop};
 use lightning::sign::{NodeSigner, Recipient};
 use lightning_invoice::{Bolt11Invoice, InvoiceBuilder};
 
-use super::decode::{self, MAX_MONEY_MSAT};
+use super::decode;
 use super::types::{ChannelManager, KeysManager};
 use crate::ledger::{Ledger, NewInvoice};
 use crate::store::StoreError;
 
 /// Longest text that an invoice can say (BOLT11's field holds 639 bytes).
 pub const MAX_DESCRIPTION_BYTES: usize = 639;
+/// Most that an invoice can ask for: BOLT11 amounts are kept as 64 bits of pico-bitcoin.
+pub const MAX_AMOUNT_MSAT: u64 = u64::MAX / 10;
 /// Longest life of an invoice. LDK writes the expiry into the payment secret with less room than BOLT11 has.
 pub const MAX_EXPIRY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Most channels named in an invoice, as LDK does.
@@ -58,8 +60,8 @@ pub enum ReceiveError {
     /// Nobody can pay nothing.
     #[error("the amount is zero; leave it out to let the payer choose")]
     ZeroAmount,
-    /// More than all bitcoin.
-    #[error("the amount is more than 21 million bitcoin")]
+    /// More than an invoice can say, which is 18.4 million bitcoin.
+    #[error("the amount is more than an invoice can ask for")]
     TooMuch,
     /// BOLT11 has no room for it.
     #[error("the description has {0} bytes; an invoice has room for {MAX_DESCRIPTION_BYTES}")]
@@ -163,7 +165,7 @@ impl Receiver {
 fn check(amount_msat: Option<u64>, purpose: &Purpose, expiry: Duration) -> Result<(), ReceiveError> {
     match amount_msat {
         Some(0) => return Err(ReceiveError::ZeroAmount),
-        Some(msat) if msat > MAX_MONEY_MSAT => return Err(ReceiveError::TooMuch),
+        Some(msat) if msat > MAX_AMOUNT_MSAT => return Err(ReceiveError::TooMuch),
         _ => {}
     }
     match purpose {
@@ -346,7 +348,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert!(check(Some(1), &text(639), hour).is_ok());
         assert!(matches!(check(Some(0), &text(0), hour), Err(ReceiveError::ZeroAmount)));
-        assert!(matches!(check(Some(MAX_MONEY_MSAT + 1), &text(0), hour), Err(ReceiveError::TooMuch)));
+        assert!(matches!(check(Some(MAX_AMOUNT_MSAT + 1), &text(0), hour), Err(ReceiveError::TooMuch)));
         assert!(matches!(check(None, &text(640), hour), Err(ReceiveError::LongDescription(640))));
         assert!(matches!(check(None, &text(0), Duration::ZERO), Err(ReceiveError::Expiry(0))));
         assert!(matches!(check(None, &text(0), MAX_EXPIRY + hour), Err(ReceiveError::Expiry(_))));

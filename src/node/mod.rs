@@ -1,74 +1,138 @@
-//! Floor 5: the assembly, `Opened → Restored → Synced → Running`, and the façade that the API calls.
+//! Floor 5: the assembly, [`Opened`] → restored → [`Running`](crate::ln::start::Running), and the façade that the API
+//! calls.
+//!
+//! The façade answers in every state (promise P4): what is not there yet is an error that says what it waits for.
 
+mod channels;
 pub mod error;
+mod money;
+mod open;
+mod payments;
+mod refusals;
+mod run;
+mod status;
 pub mod views;
 
-use error::{Code, NodeError};
-use views::*;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-type Answer<T> = Result<T, NodeError>;
+use bitcoin::secp256k1::PublicKey;
 
-/// The node as the API sees it. Answers in every state; cheap to clone.
+use crate::config::Config;
+use crate::engine::{EngineHandle, FeeBook};
+use crate::ledger::Ledger;
+use crate::ln::Ln;
+use crate::ln::channels::Channels;
+use crate::ln::receive::Receiver;
+use crate::ln::send::Payer;
+use crate::ln::start::Running;
+use crate::task::{StopReason, Tasks};
+use crate::wallet::Wallet;
+
+use self::error::{Code, NodeError};
+use self::views::*;
+
+pub use self::open::{Opened, open};
+
+/// The answer to a request.
+pub type Answer<T> = Result<T, NodeError>;
+
+/// The node as the API sees it. Cheap to clone.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    tasks: Tasks,
+    started_at: u64,
+    /// Since the disk was read.
+    restored: OnceLock<Parts>,
+    /// Since LDK was told the chain.
+    running: OnceLock<Running>,
+}
+
+/// What requests work with once everything is read from the disk.
+struct Parts {
+    ledger: Ledger,
+    wallet: Wallet,
+    engine: EngineHandle,
+    fees: FeeBook,
+    ln: Ln,
+    channels: Channels,
+    receiver: Receiver,
+    payer: Payer,
+}
 
 impl Node {
-    pub async fn status(&self) -> Answer<Status> {
-        not_yet()
+    fn new(config: Config, tasks: Tasks) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            tasks,
+            started_at: unix_now(),
+            restored: OnceLock::new(),
+            running: OnceLock::new(),
+        }))
     }
-    pub async fn balance(&self) -> Answer<Balance> {
-        not_yet()
+
+    /// The settings that it runs with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
-    pub async fn new_address(&self) -> Answer<NewAddress> {
-        not_yet()
+
+    /// What can be looked at.
+    fn parts(&self) -> Answer<&Parts> {
+        self.0
+            .restored
+            .get()
+            .ok_or_else(|| NodeError::new(Code::NotReady, "the node is starting: it reads its channels"))
     }
-    pub async fn send(&self, _request: SendRequest) -> Answer<Sent> {
-        not_yet()
+
+    /// What can be acted with: LDK knows the chain.
+    fn running(&self) -> Answer<(&Parts, &Running)> {
+        let parts = self.parts()?;
+        match self.0.running.get() {
+            Some(running) => Ok((parts, running)),
+            None => {
+                let waits = status::waits_for(&parts.engine.state());
+                let why = waits.first().map_or("the first look at the chain".to_owned(), Clone::clone);
+                Err(NodeError::new(Code::NotReady, format!("the node is not ready yet; it waits for {why}"))
+                    .hint("`lightnode status` shows the progress"))
+            }
+        }
     }
-    pub async fn peers(&self) -> Answer<Vec<Peer>> {
-        not_yet()
+
+    /// Runs something that blocks on the disk or on LDK's locks.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let node = self.clone();
+        match tokio::task::spawn_blocking(move || work(&node)).await {
+            Ok(answer) => answer,
+            Err(error) => Err(NodeError::new(Code::Internal, format!("the request died: {error}"))),
+        }
     }
-    pub async fn add_peer(&self, _request: AddPeer) -> Answer<Peer> {
-        not_yet()
-    }
-    pub async fn remove_peer(&self, _node_id: String) -> Answer<Done> {
-        not_yet()
-    }
-    pub async fn channels(&self) -> Answer<Vec<Channel>> {
-        not_yet()
-    }
-    pub async fn open_channel(&self, _request: OpenChannel) -> Answer<Opened> {
-        not_yet()
-    }
-    pub async fn close_channel(&self, _channel_id: String, _request: CloseChannel) -> Answer<Closing> {
-        not_yet()
-    }
-    pub async fn receive(&self, _request: Receive) -> Answer<Invoice> {
-        not_yet()
-    }
-    pub async fn decode(&self, _request: Decode) -> Answer<Decoded> {
-        not_yet()
-    }
-    /// Begins the payment if none of this hash is under way, and waits for its outcome.
-    pub async fn pay(&self, _request: Pay) -> Answer<Entry> {
-        not_yet()
-    }
-    pub async fn history(&self, _query: HistoryQuery) -> Answer<History> {
-        not_yet()
-    }
-    pub async fn show(&self, _id: String) -> Answer<Entry> {
-        not_yet()
-    }
-    /// The entry, once it is settled or `timeout_secs` are over (then as it stands).
-    pub async fn wait(&self, _id: String, _timeout_secs: u32) -> Answer<Entry> {
-        not_yet()
-    }
+
     /// Begins the shutdown; the answer goes out before the process ends.
     pub async fn stop(&self) -> Answer<Done> {
-        not_yet()
+        self.0.tasks.shutdown().trigger(StopReason::Asked("`lightnode stop`".into()));
+        Ok(Done { done: "the node is stopping".into() })
     }
 }
 
-fn not_yet<T>() -> Answer<T> {
-    Err(NodeError::new(Code::NotReady, "the node is starting"))
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn parse_node_id(text: &str) -> Answer<PublicKey> {
+    text.trim().parse().map_err(|_| {
+        NodeError::new(
+            Code::BadRequest,
+            "that is not a node id: it has 66 hex digits and begins with 02 or 03",
+        )
+    })
 }

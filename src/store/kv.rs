@@ -12,6 +12,7 @@
 //!
 //! A failed write is returned at once, not tried again here: a later one to the same key may already be queued.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,6 +27,10 @@ use super::{Store, StoreError, locked};
 
 /// Caches are written at most this often.
 const CACHE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Values from this size on are padded to a multiple of [`PADDING`].
+const PADDED_FROM: usize = 2048;
+const PADDING: usize = 512;
 
 const WRITE: &str = "write a state of LDK";
 const REMOVE: &str = "remove a state of LDK";
@@ -101,11 +106,23 @@ pub(super) fn put_or_remove(connection: &Connection, due: &Due) -> rusqlite::Res
 fn put(connection: &Connection, key: &Key, value: &[u8]) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO kv (primary_ns, secondary_ns, key, value) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET value = excluded.value",
+            "INSERT INTO kv (primary_ns, secondary_ns, key, length, value) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET length = excluded.length, value = excluded.value",
         )?
-        .execute((&key.primary, &key.secondary, &key.key, value))
+        .execute((&key.primary, &key.secondary, &key.key, value.len() as i64, padded(value)))
         .map(|_| ())
+}
+
+/// A value that is overwritten by one of the same size is changed in its place, and only the pages that differ are
+/// written. The manager and the monitors grow and shrink by some bytes all the time, so their sizes are rounded up.
+fn padded(value: &[u8]) -> Cow<'_, [u8]> {
+    if value.len() < PADDED_FROM || value.len() % PADDING == 0 {
+        return Cow::Borrowed(value);
+    }
+    let mut padded = Vec::with_capacity(value.len().next_multiple_of(PADDING));
+    padded.extend_from_slice(value);
+    padded.resize(value.len().next_multiple_of(PADDING), 0);
+    Cow::Owned(padded)
 }
 
 fn delete(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
@@ -127,9 +144,13 @@ impl KvStore {
         self.store.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT value FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3",
+                    "SELECT value, length FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3",
                 )?
-                .query_row((&key.primary, &key.secondary, &key.key), |row| row.get(0))
+                .query_row((&key.primary, &key.secondary, &key.key), |row| {
+                    let mut value: Vec<u8> = row.get(0)?;
+                    value.truncate(row.get(1)?);
+                    Ok(value)
+                })
                 .optional()
         })
     }

@@ -141,6 +141,41 @@ pub(super) fn coins(state: &State) -> Vec<Coin> {
     coins
 }
 
+/// See [`super::Wallet::bump_coins`].
+pub(super) fn bump_coins(state: &State) -> Vec<Coin> {
+    let chain = state.bdk.local_chain();
+    let tip = chain.tip().block_id();
+    let outpoints = state.bdk.spk_index().outpoints().iter().copied();
+    // A transaction that we signed together with somebody else: LDK signed the other inputs.
+    let is_bump = |txid: Txid| {
+        let ours = |outpoint| state.bdk.spk_index().txout(outpoint).is_some();
+        let tx = state.bdk.tx_graph().get_tx(txid).filter(|_| state.own.contains(&txid));
+        tx.is_some_and(|tx| tx.input.iter().any(|input| !ours(input.previous_output)))
+    };
+    state
+        .bdk
+        .tx_graph()
+        .filter_chain_txouts(chain, tip, CanonicalizationParams::default(), outpoints)
+        .filter(|(_, out)| match &out.spent_by {
+            None => true,
+            Some((position, spender)) => position.is_unconfirmed() && is_bump(*spender),
+        })
+        .filter(|(_, out)| out.is_mature(tip.height))
+        .filter_map(|((keychain, _), out)| {
+            let height = out.chain_position.confirmation_height_upper_bound()?;
+            Some(Coin {
+                outpoint: out.outpoint,
+                value_sat: out.txout.value.to_sat(),
+                state: CoinState::Confirmed(height),
+                script: out.txout.script_pubkey,
+                change: keychain == KeychainKind::Internal,
+                lock: lock(state, &out.outpoint),
+            })
+        })
+        .filter(Coin::is_solid)
+        .collect()
+}
+
 /// A coin that may be spent now, or the reason why not.
 pub(super) fn spendable(coins: &[Coin], outpoint: OutPoint) -> Result<&Coin, WalletError> {
     let trouble = match coins.iter().find(|coin| coin.outpoint == outpoint) {

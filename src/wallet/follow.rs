@@ -32,6 +32,8 @@ pub(super) fn follow(
     plan: &Plan,
     headers: &HeaderTree,
 ) -> Result<(), WalletError> {
+    let reorganised =
+        agreement(state.bdk.local_chain(), headers)?.height() < state.bdk.latest_checkpoint().height();
     if let Some(lost) = lost_without_successor(state.bdk.local_chain(), headers)? {
         reload(state, store, &lost)?;
     }
@@ -43,7 +45,25 @@ pub(super) fn follow(
     if block.is_some_and(|block| overlooked(state, block)) {
         reload(state, store, &[])?;
     }
+    if reorganised {
+        put_back(state);
+    }
     Ok(())
+}
+
+/// What has lost its block is pending, also if it was hidden before it had one: a block says more than a mempool.
+fn put_back(state: &mut State) {
+    let lost: Vec<Arc<Transaction>> = state
+        .view
+        .iter()
+        .filter(|(txid, standing)| standing.height.is_some() && !state.is_confirmed(**txid))
+        .filter_map(|(txid, _)| state.bdk.tx_graph().get_tx(*txid))
+        .filter(|tx| !tx.is_coinbase())
+        .collect();
+    for tx in lost {
+        let stamp = state.stamp();
+        state.bdk.apply_unconfirmed_txs([(tx, stamp)]);
+    }
 }
 
 /// The highest block that BDK's chain and ours share. Below what our tree holds nothing forks: it stands on a block

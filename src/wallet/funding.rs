@@ -58,9 +58,16 @@ impl Wallet {
             .collect()
     }
 
-    /// Coins in blocks that may be spent now, for fee bumps.
+    /// Coins in blocks that may be spent now.
     pub fn confirmed_coins(&self) -> Vec<Coin> {
         coins::coins(&self.state()).into_iter().filter(Coin::is_solid).collect()
+    }
+
+    /// Coins in blocks that a fee bump may take: those of [`Self::confirmed_coins`], and those that an unconfirmed bump
+    /// has taken already. The next bump of the same claim replaces that one, and with a single coin in the wallet it
+    /// could otherwise never pay more; LDK keeps the coins of different claims apart.
+    pub fn bump_coins(&self) -> Vec<Coin> {
+        coins::bump_coins(&self.state())
     }
 
     /// Signs the inputs that are ours, and returns the transaction with their witnesses; the others' stay as they are.

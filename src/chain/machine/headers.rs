@@ -109,7 +109,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn headers_came(&mut self, source: SourceId, start: u32, count: u32, mut headers: Vec<Header>) {
+    pub(super) fn headers_came(
+        &mut self,
+        source: SourceId,
+        start: u32,
+        count: u32,
+        mut headers: Vec<Header>,
+    ) {
         headers.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         let full = u32::try_from(headers.len()) == Ok(count);
         if self.older.asked == Some((source, start)) {
@@ -136,7 +142,8 @@ impl Machine {
     }
 
     fn next_headers_came(&mut self, source: SourceId, start: u32, headers: Vec<Header>) {
-        let Some(&mut Line { chase: Chase::Asked { start: asked, back }, .. }) = self.lines.get_mut(&source) else {
+        let Some(&mut Line { chase: Chase::Asked { start: asked, back }, .. }) = self.lines.get_mut(&source)
+        else {
             return;
         };
         if asked != start {
@@ -209,7 +216,10 @@ impl Machine {
     /// The chain above `fork` is another one now.
     fn reorganised(&mut self, fork: BlockRef) {
         self.delivery.reorganised(&self.tree, fork);
-        self.orphans.extend(self.facts.drop_above(fork.height));
+        for (proven, owners) in self.facts.drop_above(fork.height) {
+            self.mempool.believe(owners.wallet.then_some(proven.txid()));
+            self.orphans.insert(proven.txid(), proven.tx().clone());
+        }
         self.scripts_reorganised(fork);
     }
 

@@ -26,7 +26,9 @@ use std::sync::Arc;
 use bitcoin::{Transaction, Txid};
 
 use super::facts::Facts;
-use super::io::{Action, BlockRef, Input, Reply, Report, Request, ScriptHash, ScriptRecord, SourceId, Told, Watch};
+use super::io::{
+    Action, BlockRef, Input, Reply, Report, Request, ScriptHash, ScriptRecord, SourceId, Told, Watch,
+};
 use super::io::{Lie, Owners};
 use super::mempool::Mempool;
 use super::merkle;
@@ -92,7 +94,11 @@ pub struct Progress {
 
 impl Machine {
     /// Starts from a restored (or new) tree, the stored records, and what the listeners were told.
-    pub fn new(tree: HeaderTree, records: Vec<ScriptRecord>, told: Option<Told>) -> Result<Self, UnknownTold> {
+    pub fn new(
+        tree: HeaderTree,
+        records: Vec<ScriptRecord>,
+        told: Option<Told>,
+    ) -> Result<Self, UnknownTold> {
         let delivery = Delivery::resume(&tree, &records, told)?;
         Ok(Machine {
             clock: Clock::default(),
@@ -129,6 +135,7 @@ impl Machine {
                 }
             }
             Input::Watch(watch) => self.watch(watch),
+            Input::Believed(txids) => self.mempool.believe(txids),
             Input::Delivered => self.delivery.done(),
             Input::Tick => {}
         }
@@ -181,7 +188,7 @@ impl Machine {
             watches: self.watches.len(),
             pending: self.watches.unsettled_len(),
             degraded: degraded.collect(),
-            clock_behind: self.clock.seconds() < u64::from(self.tree.median_time()),
+            clock_behind: self.clock.is_behind(self.tree.median_time()),
         }
     }
 
@@ -241,9 +248,13 @@ impl Machine {
             _ if !serves => {}
             (Request::Subscribe { script }, Some(Reply::Status(status))) => self.status_said(script, status),
             (Request::Subscribe { script }, _) => self.subscribe_refused(script),
-            (Request::History { script }, Some(Reply::History(entries))) => self.history_came(script, &entries),
+            (Request::History { script }, Some(Reply::History(entries))) => {
+                self.history_came(script, &entries)
+            }
             (Request::History { script }, _) => self.trouble(script),
-            (Request::Transaction { txid }, Some(Reply::Transaction(tx))) => self.body_came(source, txid, &tx),
+            (Request::Transaction { txid }, Some(Reply::Transaction(tx))) => {
+                self.body_came(source, txid, &tx)
+            }
             (Request::Transaction { txid }, _) => self.body_refused(txid),
             (Request::Proof { txid, height }, Some(Reply::Proof { branch, pos })) => {
                 self.proof_came(source, txid, height, branch, pos);
@@ -278,15 +289,19 @@ impl Machine {
         followed.again = record.unconfirmed;
         for proof in record.confirmed {
             let block = BlockRef { height: proof.height, hash: proof.block };
+            let txid = proof.tx.compute_txid();
             let header = self.tree.header_at(proof.height).filter(|_| self.tree.contains(block));
             let proven = header.map(|h| merkle::prove(proof.tx, proof.branch, proof.pos, h, proof.height));
             match proven {
                 Some(Ok(proven)) => {
-                    followed.confirmed.insert(proven.txid());
+                    followed.confirmed.insert(txid);
                     self.facts.add(Arc::new(proven), owners);
                 }
                 // Its block left the chain after it was stored.
-                _ => followed.again = true,
+                _ => {
+                    followed.again = true;
+                    self.mempool.believe(owners.wallet.then_some(txid));
+                }
             }
         }
     }

@@ -18,6 +18,9 @@ pub(super) struct Delivery {
     reached: Option<BlockRef>,
     /// Height of the highest tip they were told, whatever became of it.
     highest: u32,
+    /// They were told a tip by this process. After a restart it is told once more even if it is the same: LDK writes
+    /// what it knows of the chain lazily, so it may have come back with less.
+    refreshed: bool,
     /// Where our chain left the one they know.
     fork: Option<BlockRef>,
     /// A plan is being carried out.
@@ -27,7 +30,11 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn resume(tree: &HeaderTree, records: &[ScriptRecord], told: Option<Told>) -> Result<Self, UnknownTold> {
+    pub(super) fn resume(
+        tree: &HeaderTree,
+        records: &[ScriptRecord],
+        told: Option<Told>,
+    ) -> Result<Self, UnknownTold> {
         let tip = told.map(|told| told.tip);
         let fork = told.and_then(|told| told.fork);
         if let Some(known) = fork.or(tip).filter(|block| !tree.contains(*block)) {
@@ -42,7 +49,7 @@ impl Delivery {
             None => blocks.filter(|block| tree.contains(*block)).chain(tip).max(),
         };
         let highest = tip.map_or(0, |tip| tip.height);
-        Ok(Delivery { told: tip, reached, highest, fork, busy: false, gathering: None })
+        Ok(Delivery { told: tip, reached, highest, refreshed: false, fork, busy: false, gathering: None })
     }
 
     pub(super) fn told(&self) -> Option<BlockRef> {
@@ -54,7 +61,7 @@ impl Delivery {
     }
 
     pub(super) fn is_at(&self, tip: BlockRef) -> bool {
-        self.told == Some(tip) && self.fork.is_none() && !self.busy
+        self.told == Some(tip) && self.refreshed && self.fork.is_none() && !self.busy
     }
 
     pub(super) fn done(&mut self) {
@@ -97,7 +104,9 @@ impl Machine {
             return;
         }
         let chain = if quiet { self.chain_plan() } else { None };
-        let plan = Plan { mempool: self.mempool.tell(), ..chain.unwrap_or_default() };
+        let whole = quiet && self.coverage().is_some() && self.watches.unsettled_len() == 0;
+        let mempool = self.mempool.tell(whole, |txid| self.facts.get(txid).is_some());
+        let plan = Plan { mempool, ..chain.unwrap_or_default() };
         if !plan.is_empty() {
             self.delivery.busy = true;
             self.actions.push_back(Action::Deliver(plan));
@@ -113,7 +122,8 @@ impl Machine {
             && delivery.fork.is_none_or(|fork| coverage > fork.height);
         let forked = delivery.fork.is_some();
         let due = self.facts.next_due(coverage);
-        let tip_due = caught_up && (forked || delivery.told.is_none_or(|told| told.height < coverage));
+        let news = delivery.told.is_none_or(|told| told.height < coverage + u32::from(!delivery.refreshed));
+        let tip_due = caught_up && (forked || news);
         let ready = (!forked || caught_up) && !self.watches.hold_back(coverage);
         if !ready || (due.is_none() && !tip_due) {
             return None;
@@ -126,11 +136,16 @@ impl Machine {
         if let Some(height) = due {
             let header = self.tree.header_at(height)?;
             self.delivery.reached = self.delivery.reached.max(self.tree.block_at(height));
-            plan.block = Some(PlanBlock { header, height, txs: self.facts.tell(height) });
+            let txs = self.facts.tell(height);
+            for tx in txs.iter().filter(|tx| tx.owners.wallet) {
+                self.mempool.confirmed(&tx.proven.txid());
+            }
+            plan.block = Some(PlanBlock { header, height, txs });
         } else {
             let tip = self.tree.block_at(coverage)?;
             plan.tip = Some((self.tree.header_at(coverage)?, coverage));
             self.delivery.told = Some(tip);
+            self.delivery.refreshed = true;
             self.delivery.reached = self.delivery.reached.max(Some(tip));
             self.delivery.highest = self.delivery.highest.max(coverage);
             self.orphans.clear();

@@ -156,7 +156,9 @@ impl Machine {
     }
 
     pub(super) fn history_came(&mut self, id: ScriptHash, entries: &[HistoryEntry]) {
-        let Some(followed) = self.watches.get(&id).filter(|f| matches!(f.stage, Stage::History)) else { return };
+        let Some(followed) = self.watches.get(&id).filter(|f| matches!(f.stage, Stage::History)) else {
+            return;
+        };
         if entries.len() > MAX_HISTORY {
             return self.trouble(id);
         }
@@ -232,7 +234,13 @@ impl Machine {
     }
 
     /// Asks for the proofs whose header is there, and ends the job when none is missing.
-    fn ask_proofs(&mut self, id: ScriptHash, job: Job, mut missing: BTreeMap<Txid, Option<BlockHash>>, patience: u64) {
+    fn ask_proofs(
+        &mut self,
+        id: ScriptHash,
+        job: Job,
+        mut missing: BTreeMap<Txid, Option<BlockHash>>,
+        patience: u64,
+    ) {
         if missing.is_empty() {
             return self.finish(id, job);
         }
@@ -263,7 +271,8 @@ impl Machine {
         for id in self.watches.active() {
             let Some(followed) = self.watches.get_mut(&id) else { continue };
             let Stage::Proofs { job, missing, .. } = &mut followed.stage else { continue };
-            let Some(against) = missing.get_mut(&txid).filter(|_| job.claims.get(&txid) == Some(&height)) else {
+            let Some(against) = missing.get_mut(&txid).filter(|_| job.claims.get(&txid) == Some(&height))
+            else {
                 continue;
             };
             if *against != block {
@@ -278,7 +287,9 @@ impl Machine {
                     job.proven.insert(txid, Arc::new(proven));
                 }
                 // Near the tip the server may have reorganised and not said so yet.
-                Err(ProofError::WrongRoot) if height + RACE_DEPTH > coverage && followed.misses + 1 < MISSES => {
+                Err(ProofError::WrongRoot)
+                    if height + RACE_DEPTH > coverage && followed.misses + 1 < MISSES =>
+                {
                     followed.misses += 1;
                     self.trouble(id);
                 }
@@ -325,17 +336,20 @@ impl Machine {
         // With unconfirmed entries the status will change again soon; until then the stored one only makes a restart
         // fetch the history once more.
         followed.unstored |= followed.known != followed.fetching && job.pending.is_empty();
-        followed.known = followed.fetching;
+        let other = job.other_status(followed.fetching);
+        followed.known = other.unwrap_or(followed.fetching);
         followed.pending = job.pending;
+        followed.subscribed &= other.is_none();
         self.store(id);
-        self.settle(id);
+        // The true status is asked for anew, a little later.
+        if other.is_some() { self.trouble(id) } else { self.settle(id) }
     }
 
     /// Tells the mempool what this script's history lists, and what it no longer does.
     fn list_pending(&mut self, id: ScriptHash, job: &Job) {
         let Some(followed) = self.watches.get(&id).filter(|f| f.owners.wallet) else { return };
         for &txid in followed.pending.difference(&job.pending) {
-            self.mempool.unlist(id, txid, self.facts.get(&txid).is_some());
+            self.mempool.unlist(id, txid);
         }
         for txid in &job.pending {
             if let Some(tx) = job.bodies.get(txid) {
@@ -432,8 +446,13 @@ impl Machine {
 
     /// When a job's patience with a missing header ends.
     pub(super) fn patience(&self) -> Option<u64> {
-        let stages = self.watches.active().into_iter().filter_map(|id| self.watches.get(&id).map(|f| &f.stage));
-        stages.filter_map(|stage| if let Stage::Proofs { patience, .. } = stage { Some(*patience) } else { None }).min()
+        let stages =
+            self.watches.active().into_iter().filter_map(|id| self.watches.get(&id).map(|f| &f.stage));
+        stages
+            .filter_map(
+                |stage| if let Stage::Proofs { patience, .. } = stage { Some(*patience) } else { None },
+            )
+            .min()
     }
 
     /// Goes on with what has waited long enough.

@@ -153,8 +153,12 @@ async fn a_proven_transaction_reaches_all_listeners_in_their_order_before_the_ti
     let rig = run(&world, dir(), &[script("ours")], PLAIN);
     rig.synced_at(3).await;
     let told = format!("tx {} at 2", tx.compute_txid());
-    let expected =
-        [("wallet", told.clone()), ("lightning", told), ("wallet", "tip 3".into()), ("lightning", "tip 3".into())];
+    let expected = [
+        ("wallet", told.clone()),
+        ("lightning", told),
+        ("wallet", "tip 3".into()),
+        ("lightning", "tip 3".into()),
+    ];
     assert_eq!(rig.heard(), expected);
     rig.stop().await;
 }
@@ -171,10 +175,7 @@ async fn what_a_listener_registers_is_followed_before_the_tip_is_told() {
     let lightning: Vec<String> =
         rig.heard().into_iter().filter(|(who, _)| *who == "lightning").map(|(_, what)| what).collect();
     let tx = |txid: Txid, height| format!("tx {txid} at {height}");
-    assert_eq!(
-        lightning,
-        [tx(funding.compute_txid(), 1), tx(spend.compute_txid(), 2), "tip 2".to_owned()]
-    );
+    assert_eq!(lightning, [tx(funding.compute_txid(), 1), tx(spend.compute_txid(), 2), "tip 2".to_owned()]);
     rig.stop().await;
 }
 

@@ -325,7 +325,11 @@ mod tests {
         };
         let even = Offered { fields: fields(70_000), ..offered(1_000) };
         let refusal = judge(&even, None).expect_err("an even field");
-        assert!(matches!(refusal.code, FailureCode::InvalidOnionPayload(Some((70_000, 0)))), "{}", refusal.why);
+        assert!(
+            matches!(refusal.code, FailureCode::InvalidOnionPayload(Some((70_000, 0)))),
+            "{}",
+            refusal.why
+        );
         let odd = Offered { fields: fields(70_001), ..offered(1_000) };
         assert_eq!(judge(&odd, None).ok(), Some(PREIMAGE));
     }

@@ -5,14 +5,17 @@ CREATE TABLE identity (
     fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 4)
 ) STRICT;
 
--- LDK's keys: channel manager, monitors and their updates, sweeper, graph, scorer.
+-- LDK's keys: channel manager, monitors and their updates, sweeper, graph, scorer. The first `length` bytes of `value`
+-- count, the rest is padding (kv.rs).
 CREATE TABLE kv (
+    seq          INTEGER PRIMARY KEY,
     primary_ns   TEXT NOT NULL,
     secondary_ns TEXT NOT NULL,
     key          TEXT NOT NULL,
+    length       INTEGER NOT NULL,
     value        BLOB NOT NULL,
-    PRIMARY KEY (primary_ns, secondary_ns, key)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (primary_ns, secondary_ns, key)
+) STRICT;
 
 -- Our best chain, without gaps.
 CREATE TABLE header (

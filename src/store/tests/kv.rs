@@ -120,6 +120,38 @@ fn a_removed_cache_is_gone_at_once_and_after_a_restart() {
     assert_eq!(rows(&open(dir.path())), 0);
 }
 
+#[test]
+fn values_of_every_size_come_back_as_they_were() {
+    let (dir, store) = fresh();
+    let value = |size: usize| (0..size).map(|at| (at % 251) as u8 + 1).collect::<Vec<_>>();
+    let sizes = [0, 1, 511, 2047, 2048, 2049, 2559, 2560, 2561, 70_000];
+    for size in sizes {
+        KVStoreSync::write(&*store.kv(), "one", "two", &size.to_string(), value(size)).unwrap();
+        // Shrinks and grows in its place.
+        KVStoreSync::write(&*store.kv(), "one", "two", "same", value(size)).unwrap();
+        assert_eq!(read(&store.kv(), "same").unwrap(), value(size));
+    }
+    store.close().unwrap();
+    let store = open(dir.path());
+    for size in sizes {
+        assert_eq!(read(&store.kv(), &size.to_string()).unwrap(), value(size));
+    }
+}
+
+#[test]
+fn a_value_of_nearly_the_same_size_is_overwritten_in_its_place() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    let log = || std::fs::metadata(store.path().with_extension("db-wal")).unwrap().len();
+    KVStoreSync::write(&*kv, "", "", "manager", vec![7; 50_000]).unwrap();
+    let before = log();
+    let mut value = vec![7; 50_030];
+    value[20_000] = 8;
+    KVStoreSync::write(&*kv, "", "", "manager", value).unwrap();
+    let written = log() - before;
+    assert!(written < 6 * 1024, "{written} bytes for a change of some");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(u8, Vec<u8>),

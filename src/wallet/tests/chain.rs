@@ -257,3 +257,37 @@ fn another_seed_does_not_open_this_wallet() {
     let ledger = Ledger::open(world.store.clone());
     assert!(Wallet::open(world.store.clone(), ledger, &other, Network::Regtest, inbox).is_err());
 }
+
+#[test]
+fn what_could_not_be_written_goes_with_the_next_write_and_is_not_promised_before() {
+    let mut world = World::with_coins(&[50_000]);
+    world.watched();
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON bdk_descriptor_last_revealed
+                  BEGIN SELECT raise(FAIL, 'disk full'); END";
+    world.store.write("break", move |db| db.execute_batch(refuse)).unwrap();
+    assert!(world.wallet.new_address().is_err());
+    assert!(world.watched().is_empty(), "what is not on the disk is not watched");
+    world.store.write("repair", |db| db.execute_batch("DROP TRIGGER full")).unwrap();
+    let next = world.wallet.new_address().unwrap();
+    assert_eq!(next.index, 2, "the one that was not handed out stays unused");
+    assert_eq!(world.watched().len(), 2);
+    let world = world.restart();
+    assert_eq!(world.wallet.new_address().unwrap().index, 3);
+}
+
+#[test]
+fn a_delivery_that_could_not_be_written_is_an_error_and_is_taken_again_after_the_restart() {
+    let mut world = World::new();
+    let tx = world.payment(50_000);
+    let salt = world.salt();
+    let header = next_header(&world.tree.header_at(0).unwrap(), tx.compute_txid().into(), salt);
+    world.tree.accept(header, 1, u64::from(header.time)).unwrap();
+    let plan = Plan { block: Some(block(header, 1, tx)), ..Plan::default() };
+    world.store.close().unwrap();
+    assert!(world.wallet.deliver(&plan, &world.tree).is_err());
+    let world = world.restart();
+    assert_eq!(world.balance().confirmed_sat, 0);
+    world.deliver(plan.clone());
+    world.deliver(plan);
+    assert_eq!(world.balance().confirmed_sat, 50_000);
+}

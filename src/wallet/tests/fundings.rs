@@ -101,6 +101,24 @@ fn a_fee_bump_gets_our_signature_and_leaves_the_others_to_ldk() {
 }
 
 #[test]
+fn the_coin_of_an_unconfirmed_bump_is_there_for_the_next_bump_and_for_nothing_else() {
+    let mut world = World::with_coins(&[50_000]);
+    let coin = world.only_coin();
+    let first = world.wallet.sign_psbt(bump(&world, 50_000)).unwrap();
+    world.wallet.broadcasting(std::slice::from_ref(&first)).unwrap();
+    assert!(world.wallet.confirmed_coins().is_empty());
+    assert!(world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).is_err());
+    let world_bumps = world.wallet.bump_coins();
+    assert_eq!((world_bumps.len(), world_bumps[0].outpoint), (1, coin));
+    world.mine(Some(first));
+    assert!(world.wallet.bump_coins().is_empty());
+    // A coin that went to a payment is not there: the payment is not to be undone.
+    let mut world = World::with_coins(&[50_000]);
+    world.send(10_000);
+    assert!(world.wallet.bump_coins().is_empty());
+}
+
+#[test]
 fn a_fee_bump_that_lies_about_our_coin_or_takes_a_locked_one_is_not_signed() {
     let world = World::with_coins(&[50_000]);
     let error = world.wallet.sign_psbt(bump(&world, 49_999)).unwrap_err();

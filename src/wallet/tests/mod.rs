@@ -4,5 +4,6 @@ mod book;
 mod chain;
 mod claims;
 mod fundings;
+mod model;
 mod sends;
 mod world;

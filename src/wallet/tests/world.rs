@@ -63,13 +63,15 @@ impl World {
     }
 
     /// Closes everything and opens it again. Nobody is asked.
-    pub(super) fn restart(self) -> Self {
-        let Self { wallet, tree, store, salt, dir, .. } = self;
-        store.close().unwrap();
-        drop((wallet, store));
-        let store = open_store(&dir);
-        let (wallet, watches) = open_wallet(&store);
-        Self { wallet, tree, store, watches, salt, dir }
+    pub(super) fn restart(mut self) -> Self {
+        self.restart_in_place();
+        self
+    }
+
+    pub(super) fn restart_in_place(&mut self) {
+        self.store.close().unwrap();
+        self.store = open_store(&self.dir);
+        (self.wallet, self.watches) = open_wallet(&self.store);
     }
 
     pub(super) fn balance(&self) -> OnchainBalance {

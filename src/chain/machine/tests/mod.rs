@@ -1,7 +1,11 @@
 //! Sentences over a tiny world. `b5` is the block at height 5; a prime marks another branch.
 
+mod chaos;
+mod lies;
+mod reorgs;
 mod world;
 
+use super::{Machine, UnknownTold};
 use crate::chain::io::*;
 use world::*;
 
@@ -106,4 +110,130 @@ fn a_restart_with_equal_statuses_only_subscribes_and_tells_everything_again() {
         let told: usize = world.plans().iter().filter_map(|p| p.block.as_ref()).map(|b| b.txs.len()).sum();
         assert_eq!(told, 3);
     }
+}
+
+#[test]
+fn twenty_scripts_in_one_block_are_one_plan() {
+    for seed in SEEDS {
+        let watches: Vec<_> = (1..=20).map(|n| (n, if n % 2 == 0 { WALLET } else { LIGHTNING })).collect();
+        let mut world = World::new(Node::new(5), &watches, seed);
+        world.forget();
+        let txs: Vec<_> = (1..=20).map(|n| deposit(n, &[n as u8])).collect();
+        world.node.mine(&txs);
+        world.push(seed % 2 == 0);
+        world.settle();
+        world.assert_complete();
+        assert_eq!(world.plans().len(), 2, "the block, and the tip");
+        assert_eq!(world.plans()[0].block.as_ref().unwrap().txs.len(), 20);
+    }
+}
+
+#[test]
+fn notifications_that_come_after_the_header_are_gathered() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], 4);
+    world.forget();
+    world.node.mine(&[deposit(1, &[1]), deposit(2, &[2])]);
+    world.push_tip();
+    for n in [1, 2] {
+        world.now += 100;
+        world.on(Input::Tick);
+        world.push_status(hash_of(n));
+        while world.answer_one() {}
+    }
+    assert!(world.plans().is_empty());
+    world.settle();
+    assert_eq!(world.plans()[0].block.as_ref().unwrap().txs.len(), 2);
+}
+
+#[test]
+fn a_transaction_of_both_is_told_to_both_and_again_to_one_who_joins_later() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], 4);
+    world.forget();
+    world.block(&[deposit(1, &[1, 2]), deposit(2, &[2])]);
+    let both = WALLET.union(LIGHTNING);
+    let owners: Vec<_> = world.plans()[0].block.as_ref().unwrap().txs.iter().map(|tx| tx.owners).collect();
+    assert_eq!(owners, [both, LIGHTNING]);
+
+    world.forget();
+    world.on(Input::Watch(Watch { script: script(2), owners: WALLET }));
+    world.settle();
+    let owners: Vec<_> = world.plans()[0].block.as_ref().unwrap().txs.iter().map(|tx| tx.owners).collect();
+    assert_eq!(owners, [both], "only the one that the wallet had not heard of");
+    assert!(world.plans()[0].tip.is_none());
+    assert_eq!(world.asked, [], "it is known already");
+}
+
+#[test]
+fn a_transaction_replaced_in_the_mempool_is_gone() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET)], 4);
+    let (first, second) = (deposit(1, &[1]), deposit(1, &[1, 9]));
+    world.node.mempool.push(first.clone());
+    world.push_status(hash_of(1));
+    world.settle();
+    world.forget();
+    world.node.mempool = vec![second.clone()];
+    world.push_status(hash_of(1));
+    world.settle();
+    let [seen, gone] = world.plans() else { panic!("{:?}", world.plans()) };
+    assert_eq!(seen.mempool.seen, [second], "at once");
+    assert_eq!(gone.mempool.gone, [first.compute_txid()], "when nothing else is to come");
+}
+
+#[test]
+fn the_shared_anchor_script_is_never_subscribed() {
+    let mut world = World::new(Node::new(5), &[], 1);
+    world.forget();
+    let anchor = bitcoin::ScriptBuf::from_bytes(vec![0x51, 0x02, 0x4e, 0x73]);
+    world.on(Input::Watch(Watch { script: anchor, owners: LIGHTNING }));
+    world.settle();
+    assert_eq!(world.asked, []);
+    assert_eq!(world.machine.progress().watches, 0);
+}
+
+#[test]
+fn a_busy_mempool_does_not_hold_the_tip_back() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], 4);
+    world.forget();
+    world.node.mine(&[deposit(1, &[2])]);
+    world.push(true);
+    for salt in 0..200 {
+        world.node.mempool.push(deposit(1000 + salt, &[1]));
+        world.push_status(hash_of(1));
+        world.now += 40;
+        world.answer_one();
+        world.on(Input::Tick);
+    }
+    assert!(world.plans().iter().any(|p| p.tip.is_some()), "though a status came every 40 ms");
+}
+
+#[test]
+fn an_idle_hour_is_quiet() {
+    let watches: Vec<_> = (1..=200).map(|n| (n, WALLET)).collect();
+    let mut world = World::new(Node::new(5), &watches, 4);
+    world.forget();
+    world.settle_within(3_600_000);
+    assert!(world.asked.len() <= 24, "{}", world.asked.len());
+    assert!(world.plans().is_empty());
+}
+
+#[test]
+fn a_lost_notification_is_made_up_for() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], 4);
+    world.node.mine(&[deposit(1, &[2])]);
+    world.push_tip();
+    world.settle();
+    assert!(world.listener.confirmed.is_empty());
+    world.settle_within(400_000);
+    world.assert_complete();
+}
+
+#[test]
+fn a_clock_that_jumps_back_makes_no_wait_longer() {
+    let mut world = World::new(Node::new(5), &[(1, WALLET)], 4);
+    world.node.mine(&[deposit(1, &[1])]);
+    world.push(true);
+    world.now -= 1_000_000;
+    world.on(Input::Tick);
+    world.settle_within(2_000);
+    world.assert_complete();
 }

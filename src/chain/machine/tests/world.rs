@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bitcoin::block::Header;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{
-    Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness, absolute,
-    transaction,
+    Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
+    absolute, transaction,
 };
 
 use crate::chain::io::*;
@@ -175,7 +175,10 @@ pub(super) struct Listener {
     pub(super) confirmed: BTreeMap<Txid, BlockRef>,
     pub(super) tip: Option<BlockRef>,
     pub(super) unconfirmed: BTreeSet<Txid>,
+    /// Told to the wallet as confirmed, ever.
+    wallets: BTreeSet<Txid>,
     reorged: bool,
+    restarted: bool,
     pub(super) plans: Vec<Plan>,
     /// Scripts to watch once a transaction is told.
     pub(super) reacts: BTreeMap<Txid, Vec<Watch>>,
@@ -186,6 +189,8 @@ impl Listener {
         let mut watches = Vec::new();
         if let Some(fork) = plan.fork {
             assert!(tree.contains(fork), "the fork is in our chain");
+            let left = self.confirmed.iter().filter(|(_, block)| block.height > fork.height);
+            self.unconfirmed.extend(left.map(|(txid, _)| *txid).filter(|txid| self.wallets.contains(txid)));
             self.confirmed.retain(|_, block| block.height <= fork.height);
             self.reorged = true;
         }
@@ -210,21 +215,31 @@ impl Listener {
                     store.records.values().any(|r| r.confirmed.iter().any(|p| p.tx.compute_txid() == txid)),
                     "stored before it is told"
                 );
-                self.unconfirmed.remove(&txid);
+                if tx.owners.wallet {
+                    self.unconfirmed.remove(&txid);
+                    self.wallets.insert(txid);
+                }
                 watches.extend(self.reacts.get(&txid).cloned().unwrap_or_default());
             }
         }
         if let Some((header, height)) = plan.tip {
             let tip = BlockRef { height, hash: header.block_hash() };
             assert!(tree.contains(tip), "the tip is of our chain");
-            assert_eq!(store.headers.get((height - store.base) as usize), Some(&header), "stored before it is told");
-            assert!(self.reorged || self.tip.is_none_or(|t| t.height < height), "the tip only rises");
+            assert_eq!(
+                store.headers.get((height - store.base) as usize),
+                Some(&header),
+                "stored before it is told"
+            );
+            let rises = self.tip.is_none_or(|t| t.height < height || (self.restarted && t == tip));
+            assert!(self.reorged || rises, "the tip only rises");
             self.tip = Some(tip);
             self.reorged = false;
+            self.restarted = false;
         }
         self.unconfirmed.extend(plan.mempool.seen.iter().map(|tx| tx.compute_txid()));
         for txid in &plan.mempool.gone {
-            assert!(self.unconfirmed.remove(txid), "only what was seen can go");
+            assert!(!self.confirmed.contains_key(txid), "what is confirmed is not gone");
+            self.unconfirmed.remove(txid);
         }
         self.plans.push(plan.clone());
         watches
@@ -294,8 +309,9 @@ impl World {
         self.machine = Machine::new(tree, records, self.store.told).unwrap();
         self.in_flight.clear();
         self.asked.clear();
-        self.listener.unconfirmed.clear();
+        self.listener.restarted = true;
         self.put_watches();
+        self.on(Input::Believed(self.listener.unconfirmed.iter().copied().collect()));
     }
 
     pub(super) fn connect(&mut self) {

@@ -1,0 +1,187 @@
+//! The next stages: everything is read from the disk, the engine follows the chain, and once LDK was told it, events,
+//! timers and peers begin.
+//!
+//! Order (facts "Start-up order" and design §4): fee book · wallet · LDK · engine, which delivers to the wallet first
+//! and then to LDK · only after the first tip: reconciliation of the book, then LDK's motor and the peers.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::error::{Code, NodeError};
+use super::open::Opened;
+use super::{Node, Parts};
+use crate::config::Config;
+use crate::engine::{self, Engine, FeeBook, Listener, WatchInbox};
+use crate::ln::Ln;
+use crate::ln::broadcast;
+use crate::ln::channels::{AcceptPolicy, Channels};
+use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
+use crate::ln::peers::Listening;
+use crate::ln::persist;
+use crate::ln::receive::Receiver;
+use crate::ln::restore::{Ground, Restored};
+use crate::ln::send::{Payer, PayerParts};
+use crate::ln::start::Doors as Entrance;
+use crate::wallet::Wallet;
+
+/// Peers that LDK wants dialled and that are not dialled yet.
+const DIALS: usize = 64;
+
+/// What the last stage needs, beside the façade's parts.
+struct Ready {
+    restored: Restored,
+    events: Events,
+    dials: mpsc::Receiver<Dial>,
+    listening: Listening,
+}
+
+impl Opened {
+    /// Brings the node up; returns when it runs, or when it is to stop before that. What it starts ends with the tasks.
+    pub async fn run(self) -> Result<(), NodeError> {
+        let node = self.node();
+        let listening = Listening::bind(&node.config().node.listen)
+            .await
+            .map_err(|error| failed("listen for peers", &error))?;
+        let begun = tokio::task::spawn_blocking(move || self.restore(listening)).await;
+        let ready = begun.map_err(|error| failed("restore the node", &error))??;
+        let shutdown = node.0.tasks.shutdown().clone();
+        tokio::select! {
+            started = start(&node, ready) => started,
+            _ = shutdown.wait() => Ok(()),
+        }
+    }
+
+    /// Reads everything from the disk and starts the engine.
+    fn restore(self, listening: Listening) -> Result<Ready, NodeError> {
+        let Self { node, seed, master, store, ledger } = self;
+        let config = node.config();
+        let tasks = &node.0.tasks;
+        let (inbox, watches) = WatchInbox::new();
+        let fees = FeeBook::load(&store, &config.fees)?;
+        let machine =
+            engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
+        let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
+        let ground = Ground {
+            config,
+            seed: &seed,
+            store: store.clone(),
+            wallet: wallet.clone(),
+            inbox,
+            fees: fees.clone(),
+            tip: machine.tree().tip(),
+            halt: persist::halt,
+        };
+        let (restored, packages) =
+            Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
+        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener()];
+        let pool = engine::pool(config, &store)?;
+        let engine_parts = engine::Parts {
+            machine,
+            pool,
+            store: store.clone(),
+            listeners,
+            inbox: watches,
+            fees: fees.clone(),
+        };
+        let (engine, handle) = Engine::new(engine_parts)?;
+
+        let teller = wallet.clone();
+        let sender = handle.clone();
+        tasks.spawn(
+            "broadcasts",
+            broadcast::carry(
+                packages,
+                tasks.shutdown().clone(),
+                move |txs| teller.broadcasting(txs),
+                move |package| sender.broadcast(package),
+            ),
+        );
+        tasks.spawn("engine", engine.run(tasks.shutdown().clone()));
+
+        let ln = restored.ln().clone();
+        let (desk, policy) = (Desk::default(), accept_policy(config));
+        let (dial, dials) = mpsc::channel(DIALS);
+        let context = Context {
+            manager: ln.channels.clone(),
+            ledger: ledger.clone(),
+            wallet: wallet.clone(),
+            claims: Claims {
+                monitors: ln.chain_monitor.clone(),
+                sweeper: ln.sweeper.clone(),
+                bumper: ln.bumper.clone(),
+            },
+            desk: desk.clone(),
+            doors: Doors { accept: policy, dial },
+        };
+        let parts = Parts {
+            channels: Channels::new(
+                ln.channels.clone(),
+                ln.chain_monitor.clone(),
+                wallet.clone(),
+                desk.openings.clone(),
+                policy,
+            ),
+            receiver: Receiver::new(ln.channels.clone(), ln.keys.clone(), ledger.clone(), config.network),
+            payer: Payer::new(PayerParts {
+                manager: ln.channels.clone(),
+                monitors: ln.chain_monitor.clone(),
+                ledger: ledger.clone(),
+                hand_over: desk.hand_over,
+                settings: config.payments.clone(),
+                network: config.network,
+                tasks: tasks.clone(),
+            }),
+            ledger,
+            wallet,
+            engine: handle,
+            fees,
+            ln,
+        };
+        let first = node.0.restored.set(parts).is_ok();
+        debug_assert!(first, "a node is restored once");
+        Ok(Ready { restored, events: Events::new(context, tasks.shutdown().clone()), dials, listening })
+    }
+}
+
+/// Waits for the first tip, settles what a crash left open, and lets LDK, peers and events begin.
+async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
+    let Ready { restored, events, dials, listening } = ready;
+    let tip = restored.ln().synced().await;
+    tracing::info!(height = tip.height, "the chain is known");
+    node.blocking(|node| settle(node.parts()?)).await?;
+    let (tasks, events) = (&node.0.tasks, Arc::new(events));
+    let handle = move |event| {
+        let events = Arc::clone(&events);
+        async move { events.handle(event).await }
+    };
+    let running = restored
+        .start(tasks, Entrance { identity: &node.config().node, listening, wanted: dials }, handle)
+        .await
+        .map_err(|error| failed("announce the node", &error))?;
+    let first = node.0.running.set(running).is_ok();
+    debug_assert!(first, "a node starts once");
+    tracing::info!("ready");
+    Ok(())
+}
+
+/// What a crash left open: payments that never left, coins of fundings that never were.
+fn settle(parts: &Parts) -> Result<(), NodeError> {
+    parts.payer.reconcile()?;
+    let Ln { channels, chain_monitor, .. } = &parts.ln;
+    release_orphans(&parts.wallet, channels, chain_monitor)?;
+    Ok(())
+}
+
+fn accept_policy(config: &Config) -> AcceptPolicy {
+    AcceptPolicy {
+        inbound: config.channels.accept_inbound,
+        min_sat: config.channels.min_inbound_sat,
+        max_sat: config.channels.max_funding_sat,
+        reserve_sat: config.channels.reserve_sat,
+    }
+}
+
+fn failed(what: &str, error: &dyn std::error::Error) -> NodeError {
+    NodeError::new(Code::Internal, format!("could not {what}: {error}"))
+}

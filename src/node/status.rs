@@ -1,0 +1,153 @@
+//! `status`: what the node is, what it uses, what it waits for.
+
+use std::time::SystemTime;
+
+use super::channels::word;
+use super::views::{ChannelCounts, Server, State, Status, Tip};
+use super::{Answer, Node, Parts, unix, unix_now};
+use crate::engine::{EngineState, Phase};
+use crate::ln::channels::Standing;
+use crate::source::pool::{Role, ServerStatus};
+
+impl Node {
+    /// Answers in every state.
+    pub async fn status(&self) -> Answer<Status> {
+        let Ok(parts) = self.parts() else { return Ok(self.starting()) };
+        let (engine, running) = (parts.engine.state(), self.0.running.get());
+        let channels = self.channels().await?;
+        let count = |standing| channels.iter().filter(|channel| channel.state == word(standing)).count();
+        let (connected, known) = match running {
+            Some(running) => (running.peers.connected(), running.peers.list()?.len()),
+            None => (0, 0),
+        };
+        Ok(Status {
+            state: state(&engine, running.is_some()),
+            node_id: Some(parts.ln.node_id().to_string()),
+            tip: engine.tip.map(|tip| Tip {
+                height: tip.height,
+                hash: tip.hash.to_string(),
+                time: tip.time.into(),
+                age_secs: unix_now().saturating_sub(tip.time.into()),
+            }),
+            waits_for: self.waits(parts, &engine),
+            servers: engine.servers.iter().map(server).collect(),
+            peers_connected: connected,
+            peers_known: known,
+            channels: ChannelCounts {
+                usable: count(Standing::Usable),
+                opening: count(Standing::Opening),
+                inactive: count(Standing::Inactive),
+                closing: count(Standing::Closing),
+            },
+            balance: Some(self.balance().await?),
+            listening: running
+                .map_or(Vec::new(), |running| running.listening.iter().map(ToString::to_string).collect()),
+            ..self.starting()
+        })
+    }
+
+    fn starting(&self) -> Status {
+        let config = self.config();
+        Status {
+            state: State::Starting,
+            version: env!("CARGO_PKG_VERSION").into(),
+            network: config.network.to_string(),
+            node_id: None,
+            alias: config.node.alias.clone(),
+            tip: None,
+            waits_for: vec!["its channels to be read from the disk".into()],
+            servers: Vec::new(),
+            peers_connected: 0,
+            peers_known: 0,
+            channels: ChannelCounts::default(),
+            balance: None,
+            listening: Vec::new(),
+            started_at: self.0.started_at,
+        }
+    }
+
+    fn waits(&self, parts: &Parts, engine: &EngineState) -> Vec<String> {
+        let mut waits = waits_for(engine);
+        let closing = parts.ln.closing_balances();
+        if !closing.is_empty() {
+            let sat: u64 = closing.iter().map(|one| one.amount_sat).sum();
+            waits.push(format!(
+                "{sat} sat from closed channels to come back (`lightnode balance` shows until when)"
+            ));
+        }
+        waits
+    }
+}
+
+fn state(engine: &EngineState, running: bool) -> State {
+    let waits = waits_for(engine);
+    let why = || waits.first().cloned().unwrap_or_else(|| "the first look at the chain".into());
+    if !running {
+        return State::Syncing(why());
+    }
+    match engine.phase {
+        Phase::NoServer | Phase::Waiting { .. } | Phase::Connecting => State::Degraded(format!(
+            "no server is connected: the chain is not followed, payments over open channels still work; waiting for {}",
+            why()
+        )),
+        // A single new block passes through these phases in an instant; a longer way is worth a word.
+        Phase::Headers | Phase::Histories if behind(engine) > 1 => State::Syncing(why()),
+        Phase::Headers | Phase::Histories | Phase::Synced => {
+            if engine.clock_behind {
+                State::Degraded(
+                    "the clock of this machine is behind the chain's; set it, invoices depend on it".into(),
+                )
+            } else if !engine.degraded.is_empty() {
+                State::Degraded(format!(
+                    "the server does not serve {} of {} scripts; another server would help",
+                    engine.degraded.len(),
+                    engine.watches
+                ))
+            } else {
+                State::Ready
+            }
+        }
+    }
+}
+
+fn behind(engine: &EngineState) -> u32 {
+    let ours = engine.tip.map_or(0, |tip| tip.height);
+    engine.claimed.unwrap_or(ours).saturating_sub(ours)
+}
+
+/// In words, what the engine waits for; empty when all that the server knows was proven.
+pub(super) fn waits_for(engine: &EngineState) -> Vec<String> {
+    let words = match &engine.phase {
+        Phase::NoServer => "a server that can be used (none is configured, or all are banned)".into(),
+        Phase::Waiting { until } => {
+            let left = until.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs());
+            format!("a server: all failed, the next try is in {left} s")
+        }
+        Phase::Connecting => "a server to answer".into(),
+        Phase::Headers => {
+            let ours = engine.tip.map_or(0, |tip| tip.height);
+            format!("headers: at {ours} of {}", engine.claimed.unwrap_or(ours))
+        }
+        Phase::Histories => format!("the histories of {} of {} scripts", engine.pending, engine.watches),
+        Phase::Synced => return Vec::new(),
+    };
+    vec![words]
+}
+
+fn server(status: &ServerStatus) -> Server {
+    let (role, retry_at, why) = match &status.role {
+        Role::InUse => ("in_use", None, None),
+        Role::Connecting => ("connecting", None, None),
+        Role::Standby => ("standby", None, None),
+        Role::BackingOff { until } => ("backing_off", Some(unix(*until)), None),
+        Role::Unusable { why, until } => ("unusable", Some(unix(*until)), Some(why.clone())),
+        Role::Banned { why, until } => ("banned", Some(unix(*until)), Some(why.clone())),
+    };
+    Server {
+        address: status.addr.to_string(),
+        role: role.into(),
+        software: status.info.as_ref().map(|info| info.software.to_string()),
+        retry_at,
+        trouble: why.or_else(|| status.last_error.clone()),
+    }
+}
