@@ -264,7 +264,7 @@ async fn route(cx: &Context, event: Event) -> Outcome {
         Event::PaymentFailed { payment_id, payment_hash, reason } => {
             payments::failed(cx, payment_id, payment_hash, reason).await
         }
-        Event::PaymentPathSuccessful { payment_hash, .. } => payments::path_succeeded(cx, payment_hash),
+        Event::PaymentPathSuccessful { payment_hash, .. } => payments::path_succeeded(payment_hash),
         Event::PaymentPathFailed { payment_hash, failure, .. } => {
             payments::path_failed(cx, payment_hash, &failure)
         }

@@ -149,7 +149,14 @@ pub(super) async fn sent(
     fee_msat: Option<u64>,
 ) -> Outcome {
     let ledger = cx.ledger.clone();
-    Outcome::written(blocking(move || ledger.sent(hash.0, preimage.0, fee_msat)).await)
+    Outcome::written(
+        blocking(move || {
+            // The way that arrived; those that failed are counted as they fail.
+            ledger.attempt(hash.0);
+            ledger.sent(hash.0, preimage.0, fee_msat)
+        })
+        .await,
+    )
 }
 
 /// `PaymentFailed`: nothing of it is out any more. The book ignores it after success. LDK drops a payment before it reports
@@ -186,15 +193,13 @@ fn under_way(payment: &RecentPaymentDetails, id: PaymentId) -> bool {
     *payment_id == id
 }
 
-/// `PaymentPathSuccessful`: one more way that was tried.
-pub(super) fn path_succeeded(cx: &Context, hash: Option<PaymentHash>) -> Outcome {
-    if let Some(hash) = hash {
-        cx.ledger.attempt(hash.0);
-    }
+/// `PaymentPathSuccessful`: after `PaymentSent`, which has booked it.
+pub(super) fn path_succeeded(hash: Option<PaymentHash>) -> Outcome {
+    tracing::debug!(?hash, "a part of a payment is settled");
     Outcome::Done
 }
 
-/// `PaymentPathFailed`: one more way that was tried. LDK tries the next by itself.
+/// `PaymentPathFailed`: one more way that was tried in vain. LDK tries the next by itself.
 pub(super) fn path_failed(cx: &Context, hash: PaymentHash, failure: &PathFailure) -> Outcome {
     cx.ledger.attempt(hash.0);
     tracing::debug!(%hash, "an attempt failed: {}", path_failure(failure));

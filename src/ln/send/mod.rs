@@ -15,7 +15,7 @@ mod checks;
 mod restart;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::Network;
 use bitcoin::hashes::Hash;
@@ -27,6 +27,7 @@ use lightning::routing::router::RouteParametersConfig;
 use lightning::types::payment::PaymentHash;
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef};
 
+use super::channels::pending_htlcs;
 use super::decode::{self, DecodeError};
 use super::events::blocking;
 use super::types::{ChainMonitor, ChannelManager};
@@ -41,6 +42,9 @@ use self::checks::{amount, check_channels, check_expiry};
 
 /// How long the end of a payment that was given up may take to be booked when nothing of it is out.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a payment waits for money that is in motion.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// Held while a payment passes from the book to LDK, so that an echo of its earlier failure cannot fall in between.
 #[derive(Clone, Debug, Default)]
@@ -209,7 +213,7 @@ impl Payer {
             amount(invoice.amount_milli_satoshis(), order.amount_msat).map_err(PayError::Amount)?;
         check_expiry(invoice, unix_now())?;
         let in_parts = invoice.features().is_some_and(|features| features.supports_basic_mpp());
-        check_channels(&self.manager.list_channels(), in_parts, amount_msat)?;
+        self.check_channels(in_parts, amount_msat)?;
         let max_fee_msat = order.max_fee_msat.unwrap_or_else(|| self.settings.max_fee_msat(amount_msat));
         let new = NewSend {
             payment_hash: hash,
@@ -231,6 +235,22 @@ impl Payer {
             }
             Begun::InFlight(_) => Ok(Start::Joined),
             Begun::Paid(record) => Ok(Start::Settled(*record, true)),
+        }
+    }
+
+    /// Money of a payment that has just arrived or come back counts only when the peer has let go of it, which takes a
+    /// moment: a shortage is believed when nothing is in motion, or after [`SETTLING`]. Blocks.
+    fn check_channels(&self, in_parts: bool, amount_msat: u64) -> Result<(), PayError> {
+        let until = Instant::now() + SETTLING;
+        loop {
+            let channels = self.manager.list_channels();
+            let in_motion = channels.iter().any(|channel| channel.is_usable && pending_htlcs(channel) > 0);
+            match check_channels(&channels, in_parts, amount_msat) {
+                Err(PayError::NotEnough(_)) if in_motion && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                verdict => return verdict,
+            }
         }
     }
 
