@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Takes out the packages whose outcome is final at this tip: all of it confirmed, or one of its inputs spent by
-    /// another transaction, [`FINAL_DEPTH`] deep in both cases. Goes by the stored, proven histories. Writes only when
+    /// another transaction, six blocks deep in both cases. Goes by the stored, proven histories. Writes only when
     /// there is something to take out, and looks at the histories only when there is something in the outbox.
     pub fn outbox_prune(&self, tip: u32) -> Result<Vec<Txid>, StoreError> {
         let packages: Vec<_> = self.outbox()?.into_iter().map(|entry| (entry.txid, entry.package)).collect();
