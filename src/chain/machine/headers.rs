@@ -8,7 +8,6 @@ use bitcoin::block::Header;
 
 use super::line::{Chase, Line};
 use super::{Action, BlockRef, Lie, Machine, Request, SourceId};
-use crate::chain::header::Fault;
 use crate::chain::tree::{MAX_REORG, Refused};
 
 /// Headers in one request, at most (protocol).
@@ -186,9 +185,8 @@ impl Machine {
             None if next == start => self.rest(source),
             None => self.chased(source, next),
             Some(Refused::Unlinked) if next == start => self.step_back(source, start, back),
-            // The reply itself is not linked.
-            Some(Refused::Unlinked | Refused::Lie(Fault::Linkage)) => self.condemn(source, Lie::Header),
-            Some(Refused::Lie(_)) => self.condemn(source, Lie::Header),
+            // Further up, unlinked means that the reply itself is not linked.
+            Some(Refused::Unlinked | Refused::Lie(_)) => self.condemn(source, Lie::Header),
             Some(Refused::Future | Refused::TooDeep) => self.rest(source),
         }
     }

@@ -122,7 +122,8 @@ impl Machine {
                 self.facts.add(proven, followed.owners);
             }
         }
-        followed.again |= !followed.pending.is_empty();
+        // A job under way has skipped the unconfirmed bodies.
+        followed.again |= !followed.pending.is_empty() || followed.stage.is_active();
         if followed.again && matches!(followed.stage, Stage::Settled) {
             self.enqueue(id);
         }
