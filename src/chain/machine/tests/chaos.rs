@@ -172,3 +172,11 @@ proptest! {
         play(seed, events);
     }
 }
+
+#[test]
+fn a_server_that_reorganised_and_says_so_only_after_its_proofs_failed_is_followed_again() {
+    use Event::{Answers, Mine, PushTip, Reconnect, Reorg, Wait};
+    let first = [Reconnect, Mine(vec![1], false), Mine(vec![1, 2], false), PushTip, Answers(3), Reorg(1, 1, 42)];
+    let then = [Answers(9), Wait(1000), Answers(8), Wait(1999), Answers(3), Mine(vec![], false), PushTip];
+    play(4_182_880_764_335_526, first.into_iter().chain(then).collect());
+}
