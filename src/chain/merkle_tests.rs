@@ -125,7 +125,12 @@ fn the_copy_of_a_whole_subtree_is_refused_too() {
 
 proptest! {
     #[test]
-    fn a_proof_with_one_bit_changed_proves_nothing(count in 1u32..40, pos in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+    fn a_proof_with_one_bit_changed_proves_nothing(
+        count in 1u32..40,
+        pos in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        bit in 0u8..8,
+    ) {
         let txs = block(count);
         let pos = pos.index(txs.len());
         let header = header(root_of(&txs));
