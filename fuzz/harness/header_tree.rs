@@ -13,7 +13,7 @@ use lightnode::chain::tree::{Accepted, HeaderTree};
 const MOST: usize = 256;
 
 /// Feeds a tree; panics when it contradicts itself or a naive count of heights.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let genesis = constants::genesis_block(Network::Regtest).header;
     let mut tree = HeaderTree::new(Params::new(Network::Regtest));
     let mut pool = vec![(genesis, 0)];

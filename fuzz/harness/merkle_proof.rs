@@ -10,7 +10,7 @@ use lightnode::chain::merkle::{self, ProofError};
 
 /// Byte 0: levels; bytes 1–4: position; 32 bytes a level; the rest: a transaction. Panics when a proof is believed
 /// that a second, independent walk does not confirm, or the other way round.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some((&[levels, p0, p1, p2, p3], rest)) = data.split_first_chunk::<5>() else { return };
     let pos = u32::from_le_bytes([p0, p1, p2, p3]);
     let size = usize::from(levels % 20) * 32;

@@ -8,7 +8,6 @@ use bitcoin::block::Header;
 
 use super::line::{Chase, Line};
 use super::{Action, BlockRef, Lie, Machine, Request, SourceId};
-use crate::chain::header::Fault;
 use crate::chain::tree::{MAX_REORG, Refused};
 
 /// Headers in one request, at most (protocol).
@@ -53,14 +52,15 @@ impl Machine {
         self.ask(Request::Headers { start: height, count: 1 });
     }
 
-    /// If it has, it lied; if not, it is on another chain and its tip says nothing until it names the next.
+    /// If it has, it lied; if not, it is on another chain, and if it still claims a tip of ours that says nothing until
+    /// it names the next.
     fn suspect_answered(&mut self, source: SourceId, height: u32, headers: &[Header]) {
         self.suspected = None;
         let theirs = headers.first().map(|header| header.block_hash());
         if theirs == self.tree.hash_at(height) {
             self.condemn(source, Lie::Proof);
         } else if let Some(line) = self.lines.get_mut(&source) {
-            line.claim = None;
+            line.claim = line.claim.filter(|(_, block)| !self.tree.contains(*block));
         }
     }
 
@@ -104,6 +104,7 @@ impl Machine {
     /// Asks for headers from `start` up to the claim.
     fn chase(&mut self, source: SourceId, start: u32, back: u32) {
         let Some(line) = self.lines.get_mut(&source) else { return };
+        line.chase = Chase::Idle;
         let Some((_, claim)) = line.claim else { return };
         let start = start.max(self.tree.floor().height + 1);
         let count = (claim.height.saturating_sub(start) + 1).min(CHUNK);
@@ -186,9 +187,8 @@ impl Machine {
             None if next == start => self.rest(source),
             None => self.chased(source, next),
             Some(Refused::Unlinked) if next == start => self.step_back(source, start, back),
-            // The reply itself is not linked.
-            Some(Refused::Unlinked | Refused::Lie(Fault::Linkage)) => self.condemn(source, Lie::Header),
-            Some(Refused::Lie(_)) => self.condemn(source, Lie::Header),
+            // Further up, unlinked means that the reply itself is not linked.
+            Some(Refused::Unlinked | Refused::Lie(_)) => self.condemn(source, Lie::Header),
             Some(Refused::Future | Refused::TooDeep) => self.rest(source),
         }
     }
@@ -196,11 +196,11 @@ impl Machine {
     /// Headers up to `next` were taken: goes on, or is done.
     fn chased(&mut self, source: SourceId, next: u32) {
         let Some(line) = self.lines.get_mut(&source) else { return };
+        line.chase = Chase::Idle;
         let Some((_, claim)) = line.claim else { return };
         if next <= claim.height {
             return self.chase(source, next, 0);
         }
-        line.chase = Chase::Idle;
         if self.tree.common(claim).is_some() {
             line.tries = 0;
         } else {

@@ -16,6 +16,7 @@
 
 mod clock;
 mod headers;
+mod jobs;
 mod line;
 mod plan;
 mod scripts;
@@ -313,7 +314,7 @@ impl Machine {
     /// Sends what there is room for.
     fn send(&mut self) {
         for (&source, line) in &mut self.lines {
-            let wanted = |request: &Request| scripts::wanted(&self.watches, request);
+            let wanted = |request: &Request| jobs::wanted(&self.watches, request);
             while let Some(request) = line.next(wanted) {
                 self.actions.push_back(Action::Ask { source, request });
             }
