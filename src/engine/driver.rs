@@ -140,6 +140,7 @@ impl Engine {
     pub async fn run(mut self, shutdown: Shutdown) -> Result<(), EngineError> {
         // What is not watched when the first server is up cannot hold a delivery back.
         self.drain_inbox();
+        self.believe();
         loop {
             self.perform()?;
             self.dial();
@@ -166,6 +167,14 @@ impl Engine {
     fn drain_inbox(&mut self) {
         while let Ok(watch) = self.inbox.try_recv() {
             self.on(Input::Watch(watch));
+        }
+    }
+
+    /// Tells the machine what the listeners hold for unconfirmed.
+    fn believe(&mut self) {
+        let believed: Vec<_> = self.listeners.iter().flat_map(|listener| listener.believed()).collect();
+        if !believed.is_empty() {
+            self.on(Input::Believed(believed));
         }
     }
 
@@ -219,6 +228,9 @@ impl Engine {
             }
         })?;
         self.drain_inbox();
+        if plan.fork.is_some() {
+            self.believe();
+        }
         self.on(Input::Delivered);
         if let Some((header, height)) = plan.tip {
             tracing::info!(height, hash = %header.block_hash(), "new best block");
