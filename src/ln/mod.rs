@@ -13,6 +13,7 @@ pub mod channels;
 pub mod coins;
 pub mod confirm;
 pub mod decode;
+mod dialling;
 pub mod events;
 pub mod fees;
 pub mod fetch;
