@@ -124,6 +124,16 @@ fn init_makes_a_seed_once_and_restore_reads_its_words_back() {
     assert_eq!(made.code, 0, "{made:?}");
     let words = made.json()["words"].as_str().expect("the words, shown once").to_string();
     assert_eq!(words.split_whitespace().count(), 24);
+    let mode = |path: &std::path::Path| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).expect("it was just made").permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&alice.folder().join("seed")), 0o600);
+    let fresh = world.folder().join("fresh");
+    let output = Command::new(LIGHTNODE).arg("--data-dir").arg(&fresh).args(["init", "--yes"]).output();
+    assert!(output.expect("the binary under test starts").status.success());
+    assert_eq!(mode(&fresh), 0o700);
+    assert!(fresh.join("lightnode.toml").is_file(), "a commented configuration is made where there is none");
     let again = alice.run(&["init", "--yes"]);
     assert_eq!(again.code, 6, "a second init must not touch the seed: {again:?}");
 

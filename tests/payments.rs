@@ -108,7 +108,7 @@ fn bad_invoices_are_refused_with_the_reason() {
         ("garbage", "hello".to_string(), 2, "invoice"),
         ("truncated", own[..own.len() - 10].to_string(), 2, "invoice"),
         ("one letter changed", own.replace('q', "p"), 2, "invoice"),
-        ("of another network", mainnet.to_string(), 2, "network"),
+        ("of another network", mainnet.to_string(), 2, "mainnet"),
         ("our own", own.clone(), 2, "own"),
     ] {
         let refused = alice.run(&["pay", &invoice]);

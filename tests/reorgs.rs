@@ -83,7 +83,7 @@ fn a_funding_taken_back_after_the_channel_was_ready_closes_it_and_the_money_stay
     // Deeper than the funding: LDK closes a channel whose funding is gone.
     let point = alice.usable(1)[0]["funding"].as_str().expect("an outpoint").to_string();
     let txid = point.split(':').next().expect("a txid").parse().expect("a txid");
-    world.bitcoind.reorg_without(7, 8, &[txid]);
+    world.bitcoind.reorg_without(6, 7, &[txid]);
     for node in [&alice, &bob] {
         node.at_height(world.bitcoind.height());
     }

@@ -10,6 +10,8 @@ fn a_restart_changes_nothing() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     pay(&alice, &bob, 100_000);
+    // The reserve aside, bob's side is what alice can be sent once the payment is off the commitment transactions.
+    alice.balance_is("lightning_inbound_sat", 95_000);
     let (before, history) = (alice.json(&["balance"]), alice.json(&["history"]));
     alice.stop();
     alice.start();

@@ -14,6 +14,7 @@ mod disk;
 mod driver;
 pub mod fees;
 mod handle;
+mod links;
 mod outbox;
 mod setup;
 mod state;

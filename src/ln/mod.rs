@@ -28,6 +28,8 @@ pub mod send;
 pub mod settings;
 pub mod start;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 pub mod types;
 

@@ -2,7 +2,9 @@
 //!
 //! Rules: LDK frames and encrypts, lightning-net-tokio moves the bytes; both spawn their own futures on the runtime.
 //! Dialling has a deadline here, from name lookup to the end of the handshake. Who is connected is told by
-//! [`Presence`]. A second connection to a connected peer is refused by LDK, so that two nodes may dial each other.
+//! [`Presence`]. A second connection to the same peer is refused by LDK as soon as the first one has shown who it is,
+//! which is before its handshake is done: so nobody is dialled twice at a time, and a refused one waits a moment for
+//! the other (two nodes may dial each other).
 //!
 //! Kept: peers that we were told of (in the store), and peers that we have channels with, at the address that we know
 //! or that they announce. Each has its own backoff; they are dialled in parallel.
@@ -31,6 +33,8 @@ use crate::task::Shutdown;
 
 /// For one address: lookup, connection and handshake.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// What a refused connection waits for another one to the same peer.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often it is looked for peers to dial when nothing happens (a channel may have been opened by them).
 const LOOK: Duration = Duration::from_secs(60);
 /// Connections from outside at a time; each costs a file handle and some kB.
@@ -50,6 +54,8 @@ struct Inner {
     presence: Arc<Presence>,
     store: Store,
     dials: Mutex<BTreeMap<PublicKey, Dial>>,
+    /// Held while a peer is being dialled.
+    turns: Mutex<BTreeMap<PublicKey, Arc<tokio::sync::Mutex<()>>>>,
     /// Something changed about whom to dial.
     wake: Notify,
     inbound: Arc<Semaphore>,
@@ -91,9 +97,6 @@ pub enum ConnectError {
     /// No address is known.
     #[error("no address of this peer is known; give one as node_id@host:port")]
     NoAddress,
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Stopping,
 }
 
 /// Why a peer is not forgotten.
@@ -148,6 +151,7 @@ impl Peers {
             presence: Arc::clone(&ln.presence),
             store: ln.store.clone(),
             dials: Mutex::default(),
+            turns: Mutex::default(),
             wake: Notify::new(),
             inbound: Arc::new(Semaphore::new(INBOUND_AT_MOST)),
         }))
@@ -319,6 +323,13 @@ impl Inner {
         self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock of those who dial this peer.
+    fn turn(&self, node_id: PublicKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(node_id).or_default())
+    }
+
     fn channel_peers(&self) -> BTreeSet<PublicKey> {
         self.channels.list_channels().iter().map(|channel| channel.counterparty.node_id).collect()
     }
@@ -402,6 +413,8 @@ impl Inner {
         if node_id == self.us {
             return Err(ConnectError::Ourselves);
         }
+        let turn = self.turn(node_id);
+        let _turn = turn.lock().await;
         if self.presence.is_connected(&node_id) {
             return Ok(());
         }
@@ -420,30 +433,24 @@ impl Inner {
             .await
             .map_err(|error| ConnectError::Resolve(target.to_string(), error))?
             .collect();
-        let mut changes = self.presence.changes();
         let stream = TcpStream::connect(addresses.as_slice())
             .await
             .and_then(TcpStream::into_std)
             .map_err(|error| ConnectError::Unreachable(target.to_string(), error))?;
         let connection = lightning_net_tokio::setup_outbound(Arc::clone(&self.manager), node_id, stream);
-        tokio::pin!(connection);
-        loop {
-            if self.presence.is_connected(&node_id) {
-                // The connection lives on in the tasks that lightning-net-tokio spawned.
-                return Ok(());
-            }
-            tokio::select! {
-                () = &mut connection => {
-                    // Perhaps because the peer was quicker, and has connected to us.
-                    return if self.presence.is_connected(&node_id) {
-                        Ok(())
-                    } else {
-                        Err(ConnectError::Refused(target.to_string()))
-                    };
-                }
-                changed = changes.changed() => changed.map_err(|_| ConnectError::Stopping)?,
-            }
-        }
+        let refused = tokio::select! {
+            // The connection lives on in the tasks that lightning-net-tokio spawned.
+            _ = self.arrival(&node_id) => false,
+            () = connection => tokio::time::timeout(GRACE, self.arrival(&node_id)).await.is_err(),
+        };
+        if refused { Err(ConnectError::Refused(target.to_string())) } else { Ok(()) }
+    }
+
+    /// Returns when the peer is connected.
+    async fn arrival(&self, node_id: &PublicKey) {
+        let mut changes = self.presence.changes();
+        // Its sender is in the presence, which we hold.
+        let _ = changes.wait_for(|_| self.presence.is_connected(node_id)).await;
     }
 }
 

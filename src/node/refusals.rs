@@ -9,6 +9,9 @@ use crate::ln::send::PayError;
 use crate::store::StoreError;
 use crate::wallet::WalletError;
 
+/// Why not all coins can be spent while there are channels.
+const RESERVE: &str = "the reserve pays the fees if a channel has to be closed by force; it is free again when the channels are closed";
+
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
         Self::new(Code::Internal, error.to_string())
@@ -21,8 +24,9 @@ impl From<WalletError> for NodeError {
         let message = error.to_string();
         match error {
             WalletError::Store(error) => error.into(),
-            WalletError::NotEnough { held_back_sat, .. } if held_back_sat > 0 => Self::new(Code::InsufficientFunds, message)
-                .hint("the reserve pays the fees if a channel has to be closed by force; it is free again without channels"),
+            WalletError::NotEnough { held_back_sat, .. } if held_back_sat > 0 => {
+                Self::new(Code::InsufficientFunds, message).hint(RESERVE)
+            }
             WalletError::NotEnough { .. } => Self::new(Code::InsufficientFunds, message),
             WalletError::Dust { .. } | WalletError::FeeTooLow { .. } | WalletError::OtherNetwork { .. } => {
                 Self::new(Code::BadRequest, message)
@@ -40,7 +44,7 @@ impl From<OpenError> for NodeError {
         let message = error.to_string();
         match error {
             OpenError::Amount(_) => Self::new(Code::BadRequest, message),
-            OpenError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
+            OpenError::NotEnough(_) => Self::new(Code::InsufficientFunds, message).hint(RESERVE),
             OpenError::Wallet(error) => error.into(),
             OpenError::PeerAway | OpenError::Refused(_) | OpenError::Silent => {
                 Self::new(Code::PeerUnavailable, message)

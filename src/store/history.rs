@@ -20,13 +20,6 @@ impl Store {
         self.write("store a script's history", move |tx| replace(tx, &record))
     }
 
-    /// Replaces several at once, in one transaction.
-    pub fn store_histories(&self, records: Vec<ScriptRecord>) -> Result<(), StoreError> {
-        self.write("store script histories", move |tx| {
-            records.iter().try_for_each(|record| replace(tx, record))
-        })
-    }
-
     /// All stored histories; confirmed transactions in chain order.
     pub fn load_histories(&self) -> Result<Vec<ScriptRecord>, StoreError> {
         let (scripts, proofs) = self.read(|connection| {

@@ -28,7 +28,7 @@ impl Wallet {
         let draft = spend::draft(&mut state, spend)?;
         let rows =
             vec![Row::Funding(Arc::new(draft.tx.clone())), Row::Purpose(draft.txid, Purpose::ChannelOpen)];
-        self.settle(&mut state, rows, None)?;
+        self.settle(&mut state, rows)?;
         state.reserve_change_of_fundings();
         Ok(draft)
     }
@@ -43,7 +43,7 @@ impl Wallet {
         if !state.is_confirmed(txid) {
             door::evict(&mut state, txid);
         }
-        self.settle(&mut state, vec![Row::FundingEnded(txid)], None)?;
+        self.settle(&mut state, vec![Row::FundingEnded(txid)])?;
         Ok(true)
     }
 

@@ -184,14 +184,16 @@ impl State {
 
     /// True when the transaction is proven to be in a block of the present chain.
     pub(super) fn is_confirmed(&self, txid: Txid) -> bool {
+        self.proven_height(txid).is_some()
+    }
+
+    /// Height of the block of the present chain that the transaction is proven to be in.
+    pub(super) fn proven_height(&self, txid: Txid) -> Option<u32> {
         let tip = self.bdk.local_chain().tip();
         let in_chain =
             |block: BlockId| tip.get(block.height).is_some_and(|checkpoint| checkpoint.hash() == block.hash);
-        self.bdk
-            .tx_graph()
-            .all_anchors()
-            .get(&txid)
-            .is_some_and(|anchors| anchors.iter().any(|a| in_chain(a.block_id)))
+        let anchors = self.bdk.tx_graph().all_anchors().get(&txid)?;
+        anchors.iter().map(|anchor| anchor.block_id).find(|block| in_chain(*block)).map(|block| block.height)
     }
 
     /// The first receiving index after all those that a block ever paid to: claims do not move it.

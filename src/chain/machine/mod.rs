@@ -57,6 +57,8 @@ pub struct Machine {
     /// Bodies of transactions that left the chain, kept until they are proven again or the next tip is told.
     orphans: HashMap<Txid, Arc<Transaction>>,
     older: Older,
+    /// The height at which the serving server's proofs fail, while it is asked for its header there.
+    suspected: Option<u32>,
     /// The script that was last subscribed anew in the slow round, and when the next one is due.
     round: (Option<ScriptHash>, u64),
     delivery: Delivery,
@@ -112,6 +114,7 @@ impl Machine {
             mempool: Mempool::default(),
             orphans: HashMap::new(),
             older: Older::default(),
+            suspected: None,
             round: (None, 0),
             delivery,
             actions: VecDeque::new(),
@@ -202,6 +205,7 @@ impl Machine {
         self.older.forget(source);
         if self.serving == Some(source) {
             self.serving = None;
+            self.suspected = None;
             self.unserved();
             self.choose();
         }

@@ -31,7 +31,7 @@ const PUSHED_REST: u64 = 10_000;
 const HEADER_PATIENCE: u64 = 10_000;
 /// A proof this far below the tip cannot miss because of a reorganisation under way.
 const RACE_DEPTH: u32 = 6;
-/// Nearer to the tip, so many misses in a row make a lie.
+/// Nearer to the tip, after so many misses the server is asked which block it has there.
 const MISSES: u32 = 3;
 
 /// True while somebody waits for the answer.
@@ -62,8 +62,10 @@ impl Machine {
     pub(super) fn unserved(&mut self) {
         self.queue.clear();
         for id in self.watches.ids() {
-            self.watches.enter(id, Stage::Offline);
+            let stage = self.watches.enter(id, Stage::Offline);
             if let Some(followed) = self.watches.get_mut(&id) {
+                // A job that did not end leaves undone what it was for.
+                followed.again |= stage.is_some_and(|stage| stage.is_active());
                 followed.subscribed = false;
                 followed.pushed = None;
                 followed.degraded = false;
@@ -156,9 +158,7 @@ impl Machine {
     }
 
     pub(super) fn history_came(&mut self, id: ScriptHash, entries: &[HistoryEntry]) {
-        let Some(followed) = self.watches.get(&id).filter(|f| matches!(f.stage, Stage::History)) else {
-            return;
-        };
+        let Some(followed) = self.watches.get(&id).filter(|f| matches!(f.stage, Stage::History)) else { return };
         if entries.len() > MAX_HISTORY {
             return self.trouble(id);
         }
@@ -234,13 +234,7 @@ impl Machine {
     }
 
     /// Asks for the proofs whose header is there, and ends the job when none is missing.
-    fn ask_proofs(
-        &mut self,
-        id: ScriptHash,
-        job: Job,
-        mut missing: BTreeMap<Txid, Option<BlockHash>>,
-        patience: u64,
-    ) {
+    fn ask_proofs(&mut self, id: ScriptHash, job: Job, mut missing: BTreeMap<Txid, Option<BlockHash>>, patience: u64) {
         if missing.is_empty() {
             return self.finish(id, job);
         }
@@ -271,8 +265,7 @@ impl Machine {
         for id in self.watches.active() {
             let Some(followed) = self.watches.get_mut(&id) else { continue };
             let Stage::Proofs { job, missing, .. } = &mut followed.stage else { continue };
-            let Some(against) = missing.get_mut(&txid).filter(|_| job.claims.get(&txid) == Some(&height))
-            else {
+            let Some(against) = missing.get_mut(&txid).filter(|_| job.claims.get(&txid) == Some(&height)) else {
                 continue;
             };
             if *against != block {
@@ -287,10 +280,11 @@ impl Machine {
                     job.proven.insert(txid, Arc::new(proven));
                 }
                 // Near the tip the server may have reorganised and not said so yet.
-                Err(ProofError::WrongRoot)
-                    if height + RACE_DEPTH > coverage && followed.misses + 1 < MISSES =>
-                {
+                Err(ProofError::WrongRoot) if height + RACE_DEPTH > coverage => {
                     followed.misses += 1;
+                    if followed.misses >= MISSES {
+                        self.suspect(height);
+                    }
                     self.trouble(id);
                 }
                 Err(_) => return self.condemn(source, Lie::Proof),
@@ -434,7 +428,7 @@ impl Machine {
             followed.confirmed.retain(|txid| self.facts.get(txid).is_some());
             followed.covered = followed.covered.min(fork.height);
             followed.misses = 0;
-            let busy = matches!(followed.stage, Stage::History | Stage::Bodies { .. } | Stage::Proofs { .. });
+            let busy = followed.stage.is_active();
             touched |= busy;
             followed.again |= touched;
             followed.unstored |= touched;
@@ -446,13 +440,8 @@ impl Machine {
 
     /// When a job's patience with a missing header ends.
     pub(super) fn patience(&self) -> Option<u64> {
-        let stages =
-            self.watches.active().into_iter().filter_map(|id| self.watches.get(&id).map(|f| &f.stage));
-        stages
-            .filter_map(
-                |stage| if let Stage::Proofs { patience, .. } = stage { Some(*patience) } else { None },
-            )
-            .min()
+        let stages = self.watches.active().into_iter().filter_map(|id| self.watches.get(&id).map(|f| &f.stage));
+        stages.filter_map(|stage| if let Stage::Proofs { patience, .. } = stage { Some(*patience) } else { None }).min()
     }
 
     /// Goes on with what has waited long enough.

@@ -233,6 +233,18 @@ async fn an_unreachable_server_is_tried_again_by_itself() {
     rig.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_an_hour_without_a_block_another_server_is_asked() {
+    let world = World::new(&["frozen:1", "b:1"]);
+    let rig = run(&world, dir(), &[], PLAIN);
+    rig.synced_at(0).await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    let state = rig.until("b in use", |state| state.servers[1].role == Role::InUse).await;
+    let why = state.servers[0].last_error.as_deref();
+    assert_eq!(why, Some("it knew of no new block for an hour"));
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn the_outbox_is_sent_at_each_connection_and_block_and_only_news_is_written() {
     let world = World::new(&["a:1"]);

@@ -366,6 +366,10 @@ impl World {
                     self.watches.push(watch.clone());
                     self.machine.on(Input::Watch(watch), self.now);
                 }
+                if plan.fork.is_some() {
+                    let believed = self.listener.unconfirmed.iter().copied().collect();
+                    self.machine.on(Input::Believed(believed), self.now);
+                }
                 self.machine.on(Input::Delivered, self.now);
             }
             Action::Report { report, .. } => self.reports.push(report),
