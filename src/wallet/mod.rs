@@ -135,12 +135,10 @@ impl Wallet {
     /// pay them, the oldest of them.
     pub fn new_address(&self) -> Result<NewAddress, WalletError> {
         let mut state = self.state();
-        let (first, next) =
-            (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
+        let (first, next) = (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
         if next >= first + WAITING_AT_MOST {
             // One that a claim says is used already comes last.
-            let unused =
-                state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
+            let unused = state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
             let index = unused.map_or(first, |unused| unused.index);
             let address = state.bdk.peek_address(KeychainKind::External, index).address;
             // An earlier write may have failed.
@@ -189,15 +187,12 @@ impl Wallet {
     }
 
     /// Checks that an address is one of this wallet's network.
-    pub fn check_address(
-        &self,
-        address: &Address<bitcoin::address::NetworkUnchecked>,
-    ) -> Result<Address, WalletError> {
+    pub fn check_address(&self, address: &Address<bitcoin::address::NetworkUnchecked>) -> Result<Address, WalletError> {
         let network = self.state().bdk.network();
-        address.clone().require_network(network).map_err(|_| WalletError::OtherNetwork {
-            address: address.clone().assume_checked().to_string(),
-            network,
-        })
+        address
+            .clone()
+            .require_network(network)
+            .map_err(|_| WalletError::OtherNetwork { address: address.clone().assume_checked().to_string(), network })
     }
 
     /// Makes a draft real: its coins are spent and it is in the outbox when this returns. The caller then broadcasts.
@@ -258,9 +253,9 @@ impl Wallet {
         let changes = state.bdk.staged().cloned().unwrap_or_default();
         if state.bdk.staged().is_some() || !rows.is_empty() || !news.is_empty() {
             let kept = rows.clone();
-            self.0.ledger.with_chain_news("store the wallet's changes", news, move |db| {
-                disk::put(db, &changes, &kept)
-            })?;
+            self.0
+                .ledger
+                .with_chain_news("store the wallet's changes", news, move |db| disk::put(db, &changes, &kept))?;
             state.bdk.take_staged();
             rows.into_iter().for_each(|row| state.rows.apply(row));
         }
@@ -280,8 +275,13 @@ impl Wallet {
 impl Listener for Wallet {
     fn deliver(&self, plan: &Plan, headers: &HeaderTree) -> Result<(), DeliveryError> {
         let mut state = self.state();
-        self.apply(&mut state, plan, headers)
-            .map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+        self.apply(&mut state, plan, headers).map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+    }
+
+    /// What others made: of what we signed no mempool can say that it is gone.
+    fn believed(&self) -> Vec<Txid> {
+        let state = self.state();
+        state.unconfirmed().into_keys().filter(|txid| !state.own.contains(txid)).collect()
     }
 }
 
