@@ -3,7 +3,7 @@
 //! `tracing` fixes the target of a callsite when it is compiled, so each room of LDK that is worth a level of its own
 //! has its callsites here; the rest go to `lightning`. Texts may quote what a peer sent: control characters are
 //! escaped. LDK's trace level may quote onions and HTLC details, its own documentation says "no private keys"; payment
-//! preimages are blanked all the same (see [`tame`]).
+//! preimages are blanked all the same (see `tame`).
 
 use std::fmt::Write as _;
 
