@@ -171,9 +171,14 @@ fn old_versions_are_refused_where_the_soft_forks_are_active() {
 
 proptest! {
     #[test]
-    fn retargets_agree_with_the_bitcoin_crate(first in 0u32..2_000_000_000, span in 0u32..10_000_000, bits in 0x1b00_8000u32..0x1c7f_ffff) {
+    fn retargets_agree_with_the_bitcoin_crate(
+        first in 0u32..2_000_000_000,
+        span in 0u32..10_000_000,
+        bits in 0x1b00_8000u32..0x1c7f_ffff,
+    ) {
         let chain = chain(&[(2016, first, bits), (4031, first + span, bits)]);
-        let theirs = CompactTarget::from_header_difficulty_adjustment(chain.0[&2016], chain.0[&4031], Network::Bitcoin.params());
+        let rules = Network::Bitcoin.params();
+        let theirs = CompactTarget::from_header_difficulty_adjustment(chain.0[&2016], chain.0[&4031], rules);
         prop_assert_eq!(next(Network::Bitcoin, 4032, 0, &chain), theirs.to_consensus());
     }
 }

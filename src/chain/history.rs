@@ -45,6 +45,13 @@ pub(super) enum Stage {
     Settled,
 }
 
+impl Stage {
+    /// True while a history is being worked on.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self, Stage::History | Stage::Bodies { .. } | Stage::Proofs { .. })
+    }
+}
+
 /// What a job has gathered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Job {

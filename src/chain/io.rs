@@ -125,8 +125,8 @@ pub enum Input {
     /// A script to follow from now on (idempotent; owners are united). At start all are put in before the first
     /// [`Input::Up`]: what is not watched yet cannot hold a delivery back.
     Watch(Watch),
-    /// What the wallet thinks is unconfirmed, from an earlier run; put in at start. What of it proves to be nowhere is
-    /// told as [`MempoolChange::gone`].
+    /// What the wallet thinks is unconfirmed; put in at start, and after each plan with a fork. What of it proves to be
+    /// nowhere is told as [`MempoolChange::gone`].
     Believed(Vec<Txid>),
     /// The last [`Action::Deliver`] was carried out, and every watch that it brought forth has been put in.
     Delivered,

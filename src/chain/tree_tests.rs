@@ -195,12 +195,16 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn the_tree_agrees_with_a_naive_model(parents in prop::collection::vec(any::<prop::sample::Index>(), 1..80), order in prop::collection::vec(any::<prop::sample::Index>(), 1..160)) {
+    fn the_tree_agrees_with_a_naive_model(
+        parents in prop::collection::vec(any::<prop::sample::Index>(), 1..80),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..160),
+    ) {
         let mut blocks = vec![(genesis(), 0u32)];
         for (salt, parent) in parents.iter().enumerate() {
             // Half of the time on one of the last three, so that branches grow long.
             let recent = blocks.len().saturating_sub(3);
-            let parent = if salt % 2 == 0 { parent.index(blocks.len()) } else { recent + parent.index(blocks.len() - recent) };
+            let least = if salt % 2 == 0 { 0 } else { recent };
+            let parent = least + parent.index(blocks.len() - least);
             let (header, height) = blocks[parent];
             blocks.push((mine(&header, salted(salt as u64)), height + 1));
         }

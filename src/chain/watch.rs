@@ -141,9 +141,9 @@ impl WatchSet {
         if let Stage::Resting(until) = stage {
             self.resting.insert((until, id));
         }
-        match stage {
-            Stage::History | Stage::Bodies { .. } | Stage::Proofs { .. } => self.active.insert(id),
-            _ => self.active.remove(&id),
+        match stage.is_active() {
+            true => self.active.insert(id),
+            false => self.active.remove(&id),
         };
         match stage {
             Stage::Settled => self.unsettled.remove(&id),

@@ -173,6 +173,7 @@ fn wait_for_enter() -> Result<(), NodeError> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -210,6 +211,8 @@ mod tests {
         let args = args::Init { restore: false, yes: true };
         let output = Output::new(true, false);
         assert_eq!(init(&args, &config, &seed, output).unwrap(), 0);
+        let mode = fs::metadata(&config.data_dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "the directory is private");
         assert_eq!(fs::read_to_string(&config.file).unwrap(), example(bitcoin::Network::Signet));
         fs::write(&config.file, "# mine").unwrap();
         let failure = init(&args, &config, &seed, output).unwrap_err();

@@ -59,10 +59,10 @@ impl ConfigError {
                 Some(format!("did you mean `{nearest}`?"))
             }
             ConfigError::UnknownKey { nearest: None, .. } => {
-                Some("config/all.toml shows every setting there is".to_owned())
+                Some("config/all.toml of the source shows every setting there is".to_owned())
             }
             ConfigError::Value { .. } => {
-                Some("config/all.toml shows every setting with its unit and default".to_owned())
+                Some("config/all.toml of the source shows every setting with its unit and default".to_owned())
             }
             ConfigError::NoUrl { .. } => Some("give it one: url = \"ssl://host:50002\"".to_owned()),
             ConfigError::NoHome => Some("name a directory with --data-dir or LIGHTNODE_DATA_DIR".to_owned()),

@@ -88,7 +88,7 @@ fn an_unknown_setting_is_refused_with_its_line_and_the_nearest_known_one() {
         (
             "[node]\ntotally_else = 1",
             "lightnode.toml, line 2: unknown setting `node.totally_else`",
-            "config/all.toml shows every setting there is",
+            "config/all.toml of the source shows every setting there is",
         ),
     ] {
         assert_eq!(refusal(text), (message.to_owned(), Some(hint.to_owned())), "{text}");

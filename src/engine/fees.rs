@@ -2,7 +2,7 @@
 //!
 //! Rules: a claim that is no positive number is no estimate; the median of the servers counts; no rate is below what a
 //! node relays (253 sat per 1000 weight units, or the servers' own minimum) nor above the configured limit; a faster
-//! target never costs less than a slower one; one step at a time (see [`SLEW`]); without estimates the last good ones
+//! target never costs less than a slower one; one step at a time (`SLEW`); without estimates the last good ones
 //! stay, and only a node that never had any uses the configured fallback. No floating point.
 
 use std::collections::BTreeMap;

@@ -14,11 +14,14 @@ mod disk;
 mod driver;
 pub mod fees;
 mod handle;
+mod links;
 mod outbox;
 mod setup;
 mod state;
 #[cfg(test)]
 mod tests;
+
+use bitcoin::Txid;
 
 use crate::chain::io::{Plan, Watch};
 use crate::chain::tree::HeaderTree;
@@ -35,6 +38,12 @@ pub trait Listener: Send + Sync {
     ///
     /// An error is fatal for the node: what could not be stored must not be assumed.
     fn deliver(&self, plan: &Plan, headers: &HeaderTree) -> Result<(), DeliveryError>;
+
+    /// What it holds for unconfirmed (asked at start, and after each plan with a fork): what of it proves to be nowhere
+    /// comes as gone in [`Plan::mempool`]. A listener that hears of no unconfirmed transactions has none.
+    fn believed(&self) -> Vec<Txid> {
+        Vec::new()
+    }
 }
 
 /// A plan could not be applied.

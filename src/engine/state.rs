@@ -1,11 +1,14 @@
 //! What the engine does, for people.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use bitcoin::BlockHash;
+use tokio::time::Instant;
 
 use crate::chain::io::ScriptHash;
-use crate::source::pool::ServerStatus;
+use crate::chain::machine::{Machine, Progress};
+use crate::source::pool::{Pool, Role, ServerStatus};
 
 /// What the engine does now. Heights of servers are claims; `tip` is proven.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +50,50 @@ pub enum Phase {
     Histories,
     /// All that the server knows was proven and delivered.
     Synced,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoServer => "there is no server that can be used",
+            Self::Waiting { .. } => "all servers failed, waiting",
+            Self::Connecting => "connecting",
+            Self::Headers => "fetching headers",
+            Self::Histories => "fetching and proving histories",
+            Self::Synced => "all that the server knows is proven",
+        })
+    }
+}
+
+impl EngineState {
+    pub(super) fn of(machine: &Machine, pool: &Pool, now: Instant) -> Self {
+        let Progress { serving, height, claimed, watches, pending, degraded, clock_behind, .. } =
+            machine.progress();
+        let servers = pool.status(now);
+        let phase = match (serving, claimed) {
+            (None, _) => Phase::without_server(&servers),
+            (Some(_), Some(claimed)) if claimed > height => Phase::Headers,
+            (Some(_), None) => Phase::Headers,
+            (Some(_), Some(_)) if machine.synced() => Phase::Synced,
+            (Some(_), Some(_)) => Phase::Histories,
+        };
+        let header = machine.tree().header_at(height);
+        let tip = header.map(|header| Tip { height, hash: header.block_hash(), time: header.time });
+        Self { phase, tip, claimed, watches, pending, degraded, clock_behind, servers }
+    }
+}
+
+impl Phase {
+    fn without_server(servers: &[ServerStatus]) -> Self {
+        if servers.iter().any(|server| server.role == Role::Connecting) {
+            return Self::Connecting;
+        }
+        let until = servers.iter().filter_map(|server| match server.role {
+            Role::BackingOff { until } | Role::Unusable { until, .. } => Some(until),
+            Role::InUse | Role::Connecting | Role::Standby | Role::Banned { .. } => None,
+        });
+        until.min().map_or(Self::NoServer, |until| Self::Waiting { until })
+    }
 }
 
 /// Our best block.

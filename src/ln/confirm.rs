@@ -59,7 +59,7 @@ impl Feeder {
         self.tip.subscribe()
     }
 
-    fn apply(&self, news: &News<'_>, chain: &impl BestChain) {
+    pub(super) fn apply(&self, news: &News<'_>, chain: &impl BestChain) {
         let mut confirmables = self.confirmables.lock().unwrap_or_else(PoisonError::into_inner);
         for one in confirmables.iter() {
             for txid in left(&one.confirm.get_relevant_txids(), news.fork, chain) {
@@ -106,17 +106,17 @@ impl Listener for Feeder {
 }
 
 /// What of a plan concerns LDK.
-struct News<'a> {
-    fork: Option<BlockRef>,
-    block: Option<BlockNews<'a>>,
-    tip: Option<(Header, u32)>,
+pub(super) struct News<'a> {
+    pub(super) fork: Option<BlockRef>,
+    pub(super) block: Option<BlockNews<'a>>,
+    pub(super) tip: Option<(Header, u32)>,
 }
 
 /// A block, and those of its transactions that concern LDK, each with its position, in block order.
-struct BlockNews<'a> {
-    header: Header,
-    height: u32,
-    txs: Vec<(usize, &'a Transaction)>,
+pub(super) struct BlockNews<'a> {
+    pub(super) header: Header,
+    pub(super) height: u32,
+    pub(super) txs: Vec<(usize, &'a Transaction)>,
 }
 
 impl<'a> News<'a> {
@@ -135,7 +135,7 @@ impl<'a> News<'a> {
 }
 
 /// Our own best chain.
-trait BestChain {
+pub(super) trait BestChain {
     fn hash_at(&self, height: u32) -> Option<BlockHash>;
 }
 
@@ -177,60 +177,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bitcoin::absolute::LockTime;
-    use bitcoin::hashes::Hash;
-    use bitcoin::pow::CompactTarget;
     use bitcoin::transaction::Version;
-    use bitcoin::{TxMerkleNode, block};
 
+    use super::super::testing::Letters;
     use super::*;
-
-    /// A chain in letters: the block at height `h` of chain "aab" is made of the letters up to `h`.
-    struct Letters(&'static str);
-
-    impl Letters {
-        fn header(&self, height: u32) -> Option<Header> {
-            let letters = self.0.get(..height as usize)?;
-            let prev = match height {
-                0 => BlockHash::all_zeros(),
-                _ => self.header(height - 1)?.block_hash(),
-            };
-            Some(Header {
-                version: block::Version::ONE,
-                prev_blockhash: prev,
-                merkle_root: TxMerkleNode::hash(letters.as_bytes()),
-                time: height,
-                bits: CompactTarget::from_consensus(0),
-                nonce: 0,
-            })
-        }
-
-        fn at(&self, height: u32) -> BlockRef {
-            BlockRef { height, hash: self.header(height).expect("in the chain").block_hash() }
-        }
-
-        fn news<'a>(
-            &self,
-            fork: Option<u32>,
-            block: Option<(u32, &'a [Transaction])>,
-            tip: Option<u32>,
-        ) -> News<'a> {
-            News {
-                fork: fork.map(|height| self.at(height)),
-                block: block.map(|(height, txs)| BlockNews {
-                    header: self.header(height).expect("in the chain"),
-                    height,
-                    txs: txs.iter().enumerate().collect(),
-                }),
-                tip: tip.map(|height| (self.header(height).expect("in the chain"), height)),
-            }
-        }
-    }
-
-    impl BestChain for Letters {
-        fn hash_at(&self, height: u32) -> Option<BlockHash> {
-            self.header(height).map(|header| header.block_hash())
-        }
-    }
 
     fn tx(number: u32) -> Transaction {
         Transaction {

@@ -3,11 +3,13 @@
 //! `tracing` fixes the target of a callsite when it is compiled, so each room of LDK that is worth a level of its own
 //! has its callsites here; the rest go to `lightning`. Texts may quote what a peer sent: control characters are
 //! escaped. LDK's trace level may quote onions and HTLC details, its own documentation says "no private keys"; payment
-//! preimages are blanked all the same (see [`tame`]).
+//! preimages are blanked all the same (see `tame`).
 
 use std::fmt::Write as _;
 
 use lightning::util::logger::{Level, Record};
+
+use crate::text::escape;
 
 /// LDK's `Logger`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,41 +75,25 @@ fn room(module_path: &str) -> &str {
     }
 }
 
-/// One line, without control or direction characters, of bounded length, and without preimages.
-pub(crate) fn tame(text: &str) -> String {
-    const LONGEST: usize = 2_000;
+/// One line of bounded length, without characters that command a terminal, and without preimages.
+fn tame(text: &str) -> String {
+    const LONGEST: usize = 4_000;
     let mut out = String::with_capacity(text.len().min(LONGEST));
     let mut hide = false;
-    for (position, part) in text.split_inclusive(char::is_whitespace).enumerate() {
+    for part in text.split_inclusive(char::is_whitespace) {
         if out.len() >= LONGEST {
             out.push('…');
             break;
         }
         let word = part.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        if hide && word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit()) {
-            out.push_str("(hidden) ");
-            hide = false;
-            continue;
-        }
-        // "preimage" stays in force for the two words that may stand between it and its value.
-        hide = word.to_ascii_lowercase().contains("preimage") || (hide && position > 0 && word.len() < 8);
-        for c in part.chars() {
-            match c {
-                c if c.is_control() || is_invisible(c) => {
-                    // Writing to a String cannot fail.
-                    let _ = write!(out, "{}", c.escape_unicode());
-                }
-                c => out.push(c),
-            }
-        }
+        let is_secret = hide && word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        // It stays in force for the short words that may stand between "preimage" and its value.
+        hide = word.to_ascii_lowercase().contains("preimage") || (hide && !is_secret && word.len() < 8);
+        // Writing to a String cannot fail.
+        let _ = if is_secret { out.write_str("(hidden) ") } else { write!(out, "{}", escape(part)) };
     }
     out.truncate(out.trim_end().len());
     out
-}
-
-/// Bidi controls and other characters that change how the rest of a line looks.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -117,7 +103,7 @@ mod tests {
     #[test]
     fn control_and_bidi_characters_are_escaped() {
         assert_eq!(tame("peer says \u{1b}[31mred\u{202e}"), "peer says \\u{1b}[31mred\\u{202e}");
-        assert_eq!(tame("two\nlines"), "two\\u{a}lines");
+        assert_eq!(tame("two\nlines"), "two\\nlines");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod channels;
 pub mod coins;
 pub mod confirm;
 pub mod decode;
+mod dialling;
 pub mod events;
 pub mod fees;
 pub mod fetch;
@@ -29,6 +30,8 @@ pub mod settings;
 pub mod start;
 #[cfg(test)]
 mod story;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 pub mod types;

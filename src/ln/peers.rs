@@ -2,51 +2,47 @@
 //!
 //! Rules: LDK frames and encrypts, lightning-net-tokio moves the bytes; both spawn their own futures on the runtime.
 //! Dialling has a deadline here, from name lookup to the end of the handshake. Who is connected is told by
-//! [`Presence`]. A second connection to a connected peer is refused by LDK, so that two nodes may dial each other.
+//! [`Presence`]. A second connection to the same peer is refused by LDK as soon as the first one has shown who it is,
+//! which is before its handshake is done: so nobody is dialled twice at a time, and a refused one waits a moment for
+//! the other (two nodes may dial each other).
 //!
 //! Kept: peers that we were told of (in the store), and peers that we have channels with, at the address that we know
 //! or that they announce. Each has its own backoff; they are dialled in parallel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bitcoin::secp256k1::PublicKey;
-use lightning::ln::msgs::SocketAddress;
-use lightning::routing::gossip::NodeId;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::backoff::{Dial, jitter};
+pub use super::dialling::ConnectError;
+use super::dialling::{ADDRESSES_AT_MOST, Dialler, Target};
 use super::events::Dial as Wanted;
-use super::types::{ChannelManager, NetworkGraph, PeerManager, Presence};
+use super::types::{ChannelManager, PeerManager, Presence};
 use super::{Ln, now};
 use crate::config::HostPort;
 use crate::store::{Store, StoreError};
 use crate::task::Shutdown;
 
-/// For one address: lookup, connection and handshake.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often it is looked for peers to dial when nothing happens (a channel may have been opened by them).
 const LOOK: Duration = Duration::from_secs(60);
 /// Connections from outside at a time; each costs a file handle and some kB.
 const INBOUND_AT_MOST: usize = 250;
-/// Addresses of one peer that are tried in turn.
-const ADDRESSES_AT_MOST: usize = 4;
 
 /// Connections to peers. Clones share it.
 #[derive(Clone)]
 pub struct Peers(Arc<Inner>);
 
 struct Inner {
-    us: PublicKey,
+    dialler: Dialler,
     manager: Arc<PeerManager>,
     channels: Arc<ChannelManager>,
-    graph: Arc<NetworkGraph>,
     presence: Arc<Presence>,
     store: Store,
     dials: Mutex<BTreeMap<PublicKey, Dial>>,
@@ -68,32 +64,6 @@ pub struct PeerState {
     pub persisted: bool,
     /// When it is dialled again.
     pub retry_at: Option<SystemTime>,
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Our own node id.
-    #[error("this is our own node id")]
-    Ourselves,
-    /// No such name.
-    #[error("the name {0} cannot be resolved: {1}")]
-    Resolve(String, io::Error),
-    /// No connection.
-    #[error("could not connect to {0}: {1}")]
-    Unreachable(String, io::Error),
-    /// Connected, but not to this node, or not welcome.
-    #[error("{0} hung up during the handshake: it is another node, or it does not want us")]
-    Refused(String),
-    /// Too slow.
-    #[error("{0} did not answer within {secs} s", secs = DIAL_TIMEOUT.as_secs())]
-    Timeout(String),
-    /// No address is known.
-    #[error("no address of this peer is known; give one as node_id@host:port")]
-    NoAddress,
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Stopping,
 }
 
 /// Why a peer is not forgotten.
@@ -141,10 +111,16 @@ impl Peers {
     /// Of this node. Nothing happens before [`Self::keep`] and [`Self::serve`].
     pub fn new(ln: &Ln) -> Self {
         Self(Arc::new(Inner {
-            us: ln.node_id(),
+            dialler: Dialler {
+                us: ln.node_id(),
+                manager: Arc::clone(&ln.peers),
+                graph: Arc::clone(&ln.graph),
+                presence: Arc::clone(&ln.presence),
+                store: ln.store.clone(),
+                turns: Mutex::default(),
+            },
             manager: Arc::clone(&ln.peers),
             channels: Arc::clone(&ln.channels),
-            graph: Arc::clone(&ln.graph),
             presence: Arc::clone(&ln.presence),
             store: ln.store.clone(),
             dials: Mutex::default(),
@@ -202,13 +178,13 @@ impl Peers {
 
     /// Connects now; done at once when it is connected already. Does not remember it.
     pub async fn connect(&self, node_id: PublicKey, address: &HostPort) -> Result<(), ConnectError> {
-        self.0.dial(node_id, &Target::from(address)).await
+        self.0.dialler.dial(node_id, &Target::from(address)).await
     }
 
     /// Connects to a peer that is remembered, has channels with us, or announces where it is.
     pub async fn connect_known(&self, node_id: PublicKey) -> Result<(), ConnectError> {
         let stored = self.0.stored();
-        self.0.dial_all(node_id, &self.0.targets(&node_id, &stored)).await
+        self.0.dialler.dial_all(node_id, &self.0.dialler.targets(&node_id, &stored)).await
     }
 
     /// Remembers a peer, to be dialled now and after each restart.
@@ -302,11 +278,11 @@ impl Peers {
                 Some(wanted) = wanted.recv() => wanted,
             };
             let mut targets: Vec<Target> = addresses.iter().filter_map(Target::announced).collect();
-            targets.extend(self.0.targets(&node_id, &self.0.stored()));
+            targets.extend(self.0.dialler.targets(&node_id, &self.0.stored()));
             targets.truncate(ADDRESSES_AT_MOST);
             tokio::select! {
                 _ = shutdown.wait() => return Ok(()),
-                outcome = self.0.dial_all(node_id, &targets) => if let Err(error) = outcome {
+                outcome = self.0.dialler.dial_all(node_id, &targets) => if let Err(error) = outcome {
                     tracing::debug!(peer = %node_id, %error, "could not connect for an onion message");
                 },
             }
@@ -339,7 +315,7 @@ impl Inner {
         let connected = self.presence.connected();
         let mut wanted = self.channel_peers();
         wanted.extend(stored.keys());
-        wanted.remove(&self.us);
+        wanted.remove(&self.dialler.us);
         let now = Instant::now();
         let mut next = LOOK;
         let mut dials = self.dials();
@@ -348,7 +324,7 @@ impl Inner {
             let dial = dials.entry(node_id).or_insert_with(|| Dial::new(now));
             dial.look(connected.contains(&node_id), now, jitter);
             if dial.is_due(now) {
-                let targets = self.targets(&node_id, &stored);
+                let targets = self.dialler.targets(&node_id, &stored);
                 dial.begin();
                 dialling.spawn(Arc::clone(self).try_peer(node_id, targets));
             } else if let Some(wait) = dial.wait(now) {
@@ -359,118 +335,12 @@ impl Inner {
     }
 
     async fn try_peer(self: Arc<Self>, node_id: PublicKey, targets: Vec<Target>) {
-        let outcome = self.dial_all(node_id, &targets).await;
+        let outcome = self.dialler.dial_all(node_id, &targets).await;
         if let Err(error) = &outcome {
             tracing::debug!(peer = %node_id, %error, "not connected");
         }
         if let Some(dial) = self.dials().get_mut(&node_id) {
             dial.done(outcome.is_ok(), Instant::now(), jitter);
         }
-    }
-
-    /// Where a peer may be: the address that we were given, then those that it announces.
-    fn targets(&self, node_id: &PublicKey, stored: &BTreeMap<PublicKey, String>) -> Vec<Target> {
-        let mut targets: Vec<Target> =
-            stored.get(node_id).map(|address| Target(address.clone())).into_iter().collect();
-        let graph = self.graph.read_only();
-        let announced = graph
-            .node(&NodeId::from_pubkey(node_id))
-            .and_then(|node| node.announcement_info.as_ref())
-            .map(|info| info.addresses().to_vec())
-            .unwrap_or_default();
-        targets.extend(announced.iter().filter_map(Target::announced));
-        targets.dedup();
-        targets.truncate(ADDRESSES_AT_MOST);
-        targets
-    }
-
-    async fn dial_all(&self, node_id: PublicKey, targets: &[Target]) -> Result<(), ConnectError> {
-        if self.presence.is_connected(&node_id) {
-            return Ok(());
-        }
-        let mut trouble = ConnectError::NoAddress;
-        for target in targets {
-            match self.dial(node_id, target).await {
-                Ok(()) => return Ok(()),
-                Err(error) => trouble = error,
-            }
-        }
-        Err(trouble)
-    }
-
-    async fn dial(&self, node_id: PublicKey, target: &Target) -> Result<(), ConnectError> {
-        if node_id == self.us {
-            return Err(ConnectError::Ourselves);
-        }
-        if self.presence.is_connected(&node_id) {
-            return Ok(());
-        }
-        tokio::time::timeout(DIAL_TIMEOUT, self.handshake(node_id, target))
-            .await
-            .unwrap_or_else(|_| Err(ConnectError::Timeout(target.to_string())))?;
-        tracing::info!(peer = %node_id, address = %target, "connected");
-        if let Err(error) = self.store.peer_connected(node_id, now().as_secs()) {
-            tracing::warn!(%error, "could not note a peer's connection");
-        }
-        Ok(())
-    }
-
-    async fn handshake(&self, node_id: PublicKey, target: &Target) -> Result<(), ConnectError> {
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&target.0)
-            .await
-            .map_err(|error| ConnectError::Resolve(target.to_string(), error))?
-            .collect();
-        let mut changes = self.presence.changes();
-        let stream = TcpStream::connect(addresses.as_slice())
-            .await
-            .and_then(TcpStream::into_std)
-            .map_err(|error| ConnectError::Unreachable(target.to_string(), error))?;
-        let connection = lightning_net_tokio::setup_outbound(Arc::clone(&self.manager), node_id, stream);
-        tokio::pin!(connection);
-        loop {
-            if self.presence.is_connected(&node_id) {
-                // The connection lives on in the tasks that lightning-net-tokio spawned.
-                return Ok(());
-            }
-            tokio::select! {
-                () = &mut connection => {
-                    // Perhaps because the peer was quicker, and has connected to us.
-                    return if self.presence.is_connected(&node_id) {
-                        Ok(())
-                    } else {
-                        Err(ConnectError::Refused(target.to_string()))
-                    };
-                }
-                changed = changes.changed() => changed.map_err(|_| ConnectError::Stopping)?,
-            }
-        }
-    }
-}
-
-/// `host:port`, to be looked up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Target(String);
-
-impl Target {
-    /// An announced address that can be dialled without Tor.
-    fn announced(address: &SocketAddress) -> Option<Self> {
-        match address {
-            SocketAddress::TcpIpV4 { .. }
-            | SocketAddress::TcpIpV6 { .. }
-            | SocketAddress::Hostname { .. } => Some(Self(address.to_string())),
-            SocketAddress::OnionV2(_) | SocketAddress::OnionV3 { .. } => None,
-        }
-    }
-}
-
-impl From<&HostPort> for Target {
-    fn from(address: &HostPort) -> Self {
-        Self(address.to_string())
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

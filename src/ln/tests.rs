@@ -4,19 +4,24 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bitcoin::Network;
+use bitcoin::absolute::LockTime;
 use bitcoin::secp256k1::PublicKey;
-use lightning::events::Event;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, Network, OutPoint, Transaction, TxIn, TxOut, Witness};
+use lightning::events::{ClosureReason, Event};
 use tokio::sync::mpsc;
 
+use super::broadcast::Package;
+use super::confirm::Feeder;
 use super::peers::{ConnectError, ForgetError, Listening};
 use super::restore::{Ground, RestoreError, Restored};
 use super::start::{Doors, Running};
-use crate::chain::io::{Plan, Watch};
+use super::testing::Letters;
+use crate::chain::io::Watch;
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::config::{Config, HostPort};
-use crate::engine::{FeeBook, Listener, WatchInbox};
+use crate::engine::{FeeBook, WatchInbox};
 use crate::keys::Seed;
 use crate::ledger::Ledger;
 use crate::store::Store;
@@ -30,6 +35,7 @@ struct World {
     restored: Restored,
     store: Store,
     config: Config,
+    packages: mpsc::UnboundedReceiver<Package>,
     _watches: mpsc::UnboundedReceiver<Watch>,
 }
 
@@ -55,8 +61,8 @@ fn restore(dir: &Path) -> Result<World, RestoreError> {
         tip: HeaderTree::new(Params::new(NETWORK)).tip(),
         halt: super::persist::halt,
     };
-    let (restored, _packages) = Restored::restore(ground)?;
-    Ok(World { restored, store, config, _watches: watches })
+    let (restored, packages) = Restored::restore(ground)?;
+    Ok(World { restored, store, config, packages, _watches: watches })
 }
 
 /// A node at work, on genesis.
@@ -66,12 +72,19 @@ struct Node {
     shutdown: Shutdown,
     events: Arc<Mutex<Vec<Event>>>,
     store: Store,
+    feeder: Arc<Feeder>,
+    packages: mpsc::UnboundedReceiver<Package>,
     _watches: mpsc::UnboundedReceiver<Watch>,
 }
 
 impl Node {
     async fn start(dir: &Path) -> Self {
-        let World { restored, store, config, _watches } = restore(dir).expect("restores");
+        Self::start_on(dir, &Letters("a"), &[]).await
+    }
+
+    /// Starts, and hears of the whole of a chain: these transactions at these heights, and its tip.
+    async fn start_on(dir: &Path, chain: &Letters, txs: &[(u32, Transaction)]) -> Self {
+        let World { restored, store, config, packages, _watches } = restore(dir).expect("restores");
         let shutdown = Shutdown::new();
         let tasks = Tasks::new(shutdown.clone());
         let events = Arc::new(Mutex::new(Vec::new()));
@@ -82,14 +95,15 @@ impl Node {
         };
         let local = HostPort { host: "127.0.0.1".into(), port: 0 };
         let listening = Listening::bind(&[local]).await.expect("binds");
-        let tree = HeaderTree::new(Params::new(NETWORK));
-        let genesis = tree.header_at(0).expect("genesis");
-        let plan = Plan { tip: Some((genesis, 0)), ..Plan::default() };
-        restored.listener().deliver(&plan, &tree).expect("applied");
+        let feeder = restored.listener();
+        for (height, tx) in txs {
+            feeder.apply(&chain.news(None, Some((*height, std::slice::from_ref(tx))), None), chain);
+        }
+        feeder.apply(&chain.news(None, None, Some(chain.height())), chain);
         let (_, wanted) = mpsc::channel(1);
         let doors = Doors { identity: &config.node, listening, wanted };
         let running = restored.start(&tasks, doors, handle).await.expect("starts");
-        Self { running, tasks, shutdown, events, store, _watches }
+        Self { running, tasks, shutdown, events, store, feeder, packages, _watches }
     }
 
     fn id(&self) -> PublicKey {
@@ -98,6 +112,37 @@ impl Node {
 
     fn address(&self) -> HostPort {
         self.running.listening[0].to_string().parse().expect("an address")
+    }
+
+    /// The first event that `pick` likes; it and those before it are gone.
+    async fn event<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
+        let mut picked = None;
+        until(what, || {
+            let mut events = self.events.lock().expect("no panic");
+            let found = events.iter().enumerate().find_map(|(at, event)| Some((at, pick(event)?)));
+            if let Some((at, value)) = found {
+                events.drain(..=at);
+                picked = Some(value);
+            }
+            picked.is_some()
+        })
+        .await;
+        picked.expect("just seen")
+    }
+
+    fn hears(
+        &self,
+        chain: &Letters,
+        fork: Option<u32>,
+        block: Option<(u32, &Transaction)>,
+        tip: Option<u32>,
+    ) {
+        let block = block.map(|(height, tx)| (height, std::slice::from_ref(tx)));
+        self.feeder.apply(&chain.news(fork, block, tip), chain);
+    }
+
+    fn usable_channels(&self) -> usize {
+        self.running.ln.channels.list_usable_channels().len()
     }
 
     async fn stop(self) {
@@ -187,5 +232,143 @@ async fn a_connection_that_cannot_be_says_why() {
         !peers.forget(b.id()).map_err(|error: ForgetError| error.to_string()).expect("nothing to forget")
     );
     a.stop().await;
+    b.stop().await;
+}
+
+/// Two nodes with a channel whose funding was broadcast, and is in no block.
+struct Pair {
+    dirs: [tempfile::TempDir; 2],
+    a: Node,
+    b: Node,
+    funding: Transaction,
+}
+
+async fn pair() -> Pair {
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let mut a = Node::start(dirs[0].path()).await;
+    let b = Node::start(dirs[1].path()).await;
+    a.running.peers.remember(b.id(), &b.address()).expect("remembers");
+    a.running.peers.connect(b.id(), &b.address()).await.expect("connects");
+    let channels = &a.running.ln.channels;
+    channels.create_channel(b.id(), 1_000_000, 0, 1, None, None).expect("begins");
+    let temporary = b
+        .event("a request to open", |event| match event {
+            Event::OpenChannelRequest { temporary_channel_id, channel_type, .. } => {
+                assert!(channel_type.supports_anchors_zero_fee_htlc_tx());
+                Some(*temporary_channel_id)
+            }
+            _ => None,
+        })
+        .await;
+    b.running.ln.channels.accept_inbound_channel(&temporary, &a.id(), 2, None).expect("accepts");
+    let (temporary, script) = a
+        .event("a demand for the funding", |event| match event {
+            Event::FundingGenerationReady { temporary_channel_id, output_script, .. } => {
+                Some((*temporary_channel_id, output_script.clone()))
+            }
+            _ => None,
+        })
+        .await;
+    let input = TxIn {
+        previous_output: OutPoint::new(bitcoin::hashes::Hash::all_zeros(), 7),
+        witness: Witness::from_slice(&[[1]]),
+        ..TxIn::default()
+    };
+    let funding = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![input],
+        output: vec![TxOut { value: Amount::from_sat(1_000_000), script_pubkey: script }],
+    };
+    a.running.ln.channels.funding_transaction_generated(temporary, b.id(), funding.clone()).expect("funds");
+    let broadcast = tokio::time::timeout(Duration::from_secs(20), a.packages.recv()).await;
+    assert_eq!(broadcast, Ok(Some(vec![funding.clone()])));
+    Pair { dirs, a, b, funding }
+}
+
+fn closed(event: &Event) -> Option<ClosureReason> {
+    match event {
+        Event::ChannelClosed { reason, .. } => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_opens_and_is_there_after_a_restart_of_its_funder() {
+    let Pair { dirs, a, b, funding } = pair().await;
+    let chain = Letters("aaaaaaaa");
+    for node in [&a, &b] {
+        node.hears(&chain, None, Some((2, &funding)), None);
+        node.hears(&chain, None, None, Some(8));
+    }
+    until("usable", || a.usable_channels() == 1 && b.usable_channels() == 1).await;
+    a.stop().await;
+    let a = Node::start_on(dirs[0].path(), &Letters("aaaaaaaaa"), &[(2, funding)]).await;
+    until("usable again", || a.usable_channels() == 1).await;
+    assert!(a.events.lock().expect("no panic").iter().all(|event| closed(event).is_none()));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_funding_that_moves_to_another_block_before_the_channel_is_ready_does_no_harm() {
+    let Pair { a, b, funding, dirs: _dirs } = pair().await;
+    let (old, new) = (Letters("aaaa"), Letters("aabbbbbbbb"));
+    for node in [&a, &b] {
+        node.hears(&old, None, Some((3, &funding)), Some(4));
+        // In the same height, of another block: silent but for our own tree.
+        node.hears(&new, Some(2), Some((3, &funding)), None);
+        node.hears(&new, None, None, Some(10));
+    }
+    until("usable", || a.usable_channels() == 1 && b.usable_channels() == 1).await;
+    for node in [&a, &b] {
+        assert!(node.events.lock().expect("no panic").iter().all(|event| closed(event).is_none()));
+    }
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_funding_that_leaves_the_chain_after_the_channel_was_ready_closes_it() {
+    let Pair { a, b, funding, dirs: _dirs } = pair().await;
+    let (old, new) = (Letters("aaaaaaaa"), Letters("abbbbbbbbb"));
+    for node in [&a, &b] {
+        node.hears(&old, None, Some((2, &funding)), None);
+        node.hears(&old, None, None, Some(8));
+    }
+    until("usable", || a.usable_channels() == 1 && b.usable_channels() == 1).await;
+    a.hears(&new, Some(1), None, Some(10));
+    let reason = a.event("the channel closed", closed).await;
+    assert!(
+        matches!(&reason, ClosureReason::ProcessingError { err } if err.contains("un-confirmed")),
+        "{reason}"
+    );
+    // Our commitment waits for its anchor to be paid for.
+    a.event("a bump", |event| matches!(event, Event::BumpTransaction(_)).then_some(())).await;
+    assert_eq!(a.running.ln.closing_balances().len(), 1);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_lost_its_headers_closes_nothing_at_a_restart() {
+    let Pair { dirs, a, b, funding } = pair().await;
+    let (whole, short) = (Letters("aaaaaaaaa"), Letters("aaa"));
+    for node in [&a, &b] {
+        node.hears(&whole, None, Some((4, &funding)), None);
+        node.hears(&whole, None, None, Some(9));
+    }
+    until("usable", || a.usable_channels() == 1 && b.usable_channels() == 1).await;
+    a.stop().await;
+    let World { restored, store, .. } = restore(dirs[0].path()).expect("restores");
+    let feeder = restored.listener();
+    feeder.apply(&short.news(None, None, Some(3)), &short);
+    assert_eq!(restored.ln().best_block(), None);
+    assert_eq!(restored.ln().channels.list_channels().len(), 1);
+    feeder.apply(&whole.news(None, Some((4, &[funding])), Some(9)), &whole);
+    assert_eq!(restored.ln().best_block(), Some(whole.at(9)));
+    assert!(restored.ln().channels.list_channels()[0].is_channel_ready);
+    drop((restored, feeder));
+    store.close().expect("closes");
     b.stop().await;
 }

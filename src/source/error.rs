@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::untrusted::Untrusted;
+use crate::text::escape;
 
 /// What went wrong, by what to do about it. The cause is inside, in our own words.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub enum Trouble {
     #[error("the server could not be connected to within {} s", .0.as_secs())]
     ConnectDeadline(Duration),
     /// The TLS handshake failed.
-    #[error("no secure connection to the server")]
+    #[error("no secure connection to the server: {}", escape(&.0.to_string()))]
     Tls(#[source] Arc<io::Error>),
     /// The pin of the certificate could not be read or written.
     #[error("the server's certificate could not be looked up or remembered")]
@@ -99,6 +100,9 @@ pub enum Unfit {
     /// It speaks no protocol that we speak.
     #[error("the server speaks protocol {0}; needed is 1.4 to 1.6")]
     Protocol(Untrusted),
+    /// It is reached over Tor only.
+    #[error("onion addresses need Tor, which is not supported yet")]
+    Onion,
     /// Its certificate is not the one known. Somebody may be in between.
     #[error(
         "the server's certificate is not the one seen before; it is not used until the change is accepted"

@@ -1,16 +1,23 @@
-//! Transactions to be broadcast again and again until they are confirmed.
+//! Transactions to be broadcast again and again until their outcome is final ([`Store::outbox_prune`]).
 //!
 //! A package is named by its last transaction (the child that pays for the others).
 
+use std::collections::{BTreeSet, HashMap};
+
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{Store, StoreError};
 
 const ADD: &str = "keep a transaction for broadcasting";
+
+const PRUNE: &str = "take settled transactions out of the outbox";
+
+/// From so many confirmations on, what is confirmed is taken for final (as LDK does).
+const FINAL_DEPTH: u32 = 6;
 
 /// A package in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,11 +110,71 @@ impl Store {
         })
     }
 
-    /// Takes a package out (confirmed, or in conflict with what is confirmed); true when it was there.
+    /// Takes out the packages whose outcome is final at this tip: all of it confirmed, or one of its inputs spent by
+    /// another transaction, six blocks deep in both cases. Goes by the stored, proven histories. Writes only when
+    /// there is something to take out, and looks at the histories only when there is something in the outbox.
+    pub fn outbox_prune(&self, tip: u32) -> Result<Vec<Txid>, StoreError> {
+        let packages: Vec<_> = self.outbox()?.into_iter().map(|entry| (entry.txid, entry.package)).collect();
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let proven: Vec<Vec<u8>> = self.read(|connection| {
+            connection
+                .prepare_cached("SELECT DISTINCT tx FROM proof WHERE height + ?1 <= ?2 + 1")?
+                .query_map([FINAL_DEPTH, tip], |row| row.get(0))?
+                .collect()
+        })?;
+        let mut facts = Facts::default();
+        for bytes in proven {
+            let tx = deserialize(&bytes).map_err(|error| StoreError::broken(PRUNE, error.to_string()))?;
+            facts.add(&tx);
+        }
+        let over: Vec<Txid> =
+            packages.into_iter().filter(|(_, package)| facts.settle(package)).map(|(txid, _)| txid).collect();
+        if !over.is_empty() {
+            let over = over.clone();
+            self.write(PRUNE, move |tx| {
+                let mut delete = tx.prepare_cached("DELETE FROM outbox WHERE txid = ?1")?;
+                over.iter().try_for_each(|txid| delete.execute([txid.to_byte_array()]).map(|_| ()))
+            })?;
+        }
+        Ok(over)
+    }
+
+    /// Takes a package out that is no longer wanted; true when it was there.
     pub fn outbox_remove(&self, txid: Txid) -> Result<bool, StoreError> {
-        self.write("remove a broadcast transaction", move |tx| {
-            tx.execute("DELETE FROM outbox WHERE txid = ?1", [txid.to_byte_array()]).map(|rows| rows > 0)
-        })
+        self.write("remove a broadcast transaction", move |tx| Self::outbox_drop(tx, txid))
+    }
+
+    /// As [`Self::outbox_remove`], in a transaction of [`Self::write`].
+    pub fn outbox_drop(tx: &rusqlite::Transaction<'_>, txid: Txid) -> rusqlite::Result<bool> {
+        tx.execute("DELETE FROM outbox WHERE txid = ?1", [txid.to_byte_array()]).map(|rows| rows > 0)
+    }
+}
+
+/// What deeply confirmed transactions say.
+#[derive(Default)]
+struct Facts {
+    confirmed: BTreeSet<Txid>,
+    spenders: HashMap<OutPoint, Txid>,
+}
+
+impl Facts {
+    fn add(&mut self, tx: &Transaction) {
+        let txid = tx.compute_txid();
+        self.confirmed.insert(txid);
+        self.spenders.extend(tx.input.iter().map(|input| (input.previous_output, txid)));
+    }
+
+    /// True when the package is all confirmed, or never can be.
+    fn settle(&self, package: &[Transaction]) -> bool {
+        let spent_by_another = |tx: &Transaction| {
+            let txid = tx.compute_txid();
+            let spender = |input: &bitcoin::TxIn| self.spenders.get(&input.previous_output);
+            tx.input.iter().any(|input| spender(input).is_some_and(|spender| *spender != txid))
+        };
+        package.iter().all(|tx| self.confirmed.contains(&tx.compute_txid()))
+            || package.iter().any(spent_by_another)
     }
 }
 

@@ -186,7 +186,8 @@ fn copy_before(connection: &Connection, path: &Path, version: usize) -> Result<(
     std::fs::File::open(&partial)
         .and_then(|file| file.sync_all())
         .map_err(StoreError::io("sync", &partial))?;
-    std::fs::rename(&partial, &made).map_err(StoreError::io("name the copy", &made))
+    std::fs::rename(&partial, &made).map_err(StoreError::io("name the copy", &made))?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 #[cfg(test)]

@@ -20,14 +20,10 @@ pub(super) fn news(state: &State, now: &View, rows: &[Row]) -> Vec<ChainNews> {
         let meant = |standing: &Standing| (standing.spent_sat, standing.received_sat);
         if before.map(meant) != Some(meant(standing)) {
             let tx = state.bdk.tx_graph().get_tx(*txid);
-            news.extend(
-                tx.map(|tx| ChainNews::Seen(line(state, &tx, *txid, *standing, purpose(state, rows, *txid)))),
-            );
+            news.extend(tx.map(|tx| ChainNews::Seen(line(state, &tx, *txid, *standing, purpose(state, rows, *txid)))));
         }
         match (before.and_then(|before| before.height), standing.height) {
-            (before, Some(height)) if before != Some(height) => {
-                news.push(ChainNews::Confirmed(*txid, height))
-            }
+            (before, Some(height)) if before != Some(height) => news.push(ChainNews::Confirmed(*txid, height)),
             (Some(_), None) => news.push(ChainNews::Unconfirmed(*txid)),
             _ => {}
         }
@@ -45,19 +41,12 @@ fn purpose(state: &State, rows: &[Row], txid: Txid) -> Option<Purpose> {
 
 fn why_gone(state: &State, now: &View, txid: Txid) -> &'static str {
     let graph = state.bdk.tx_graph();
-    let replaced = graph
-        .get_tx(txid)
-        .is_some_and(|tx| graph.direct_conflicts(&tx).any(|(_, other)| now.contains_key(&other)));
+    let replaced =
+        graph.get_tx(txid).is_some_and(|tx| graph.direct_conflicts(&tx).any(|(_, other)| now.contains_key(&other)));
     if replaced { "another transaction spent its coins" } else { "no longer in the mempool" }
 }
 
-fn line(
-    state: &State,
-    tx: &Transaction,
-    txid: Txid,
-    standing: Standing,
-    purpose: Option<Purpose>,
-) -> NewOnchain {
+fn line(state: &State, tx: &Transaction, txid: Txid, standing: Standing, purpose: Option<Purpose>) -> NewOnchain {
     let (direction, amount_sat, fee_sat) = money(state, tx, standing, purpose);
     let general = match direction {
         Direction::In => Kind::Deposit,
@@ -106,8 +95,7 @@ fn kind(purpose: Purpose) -> Kind {
 
 /// Where the money went: our own address when we are paid, the first foreign one when we pay.
 fn payee(state: &State, tx: &Transaction, direction: Direction) -> Option<String> {
-    let wanted =
-        |out: &&bitcoin::TxOut| state.bdk.is_mine(out.script_pubkey.clone()) == (direction == Direction::In);
+    let wanted = |out: &&bitcoin::TxOut| state.bdk.is_mine(out.script_pubkey.clone()) == (direction == Direction::In);
     let out = tx.output.iter().find(wanted)?;
     // Scripts without an address (OP_RETURN) have no payee.
     Address::from_script(&out.script_pubkey, state.bdk.network()).ok().map(|address| address.to_string())

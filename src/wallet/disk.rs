@@ -43,6 +43,10 @@ pub(super) enum Row {
     FundingEnded(Txid),
     /// What a transaction is for.
     Purpose(Txid, Purpose),
+    /// A withdrawal, for the outbox; made at this Unix time.
+    Send(Arc<Transaction>, u64),
+    /// Buried in the chain, or beaten by what is: not to be sent any more.
+    Sent(Txid),
 }
 
 /// Our own tables as they were when the wallet was opened.
@@ -65,6 +69,8 @@ impl Rows {
             Row::Purpose(txid, purpose) => {
                 self.purposes.insert(txid, purpose);
             }
+            // The outbox is read where it is used.
+            Row::Send(..) | Row::Sent(_) => {}
         }
     }
 }
@@ -97,14 +103,19 @@ pub(super) fn put(db: &rusqlite::Transaction<'_>, changes: &ChangeSet, rows: &[R
         match row {
             Row::Funding(tx) => db
                 .prepare_cached("INSERT OR REPLACE INTO wallet_funding (txid, tx) VALUES (?1, ?2)")?
-                .execute(params![tx.compute_txid().to_byte_array(), serialize(tx.as_ref())])?,
+                .execute(params![tx.compute_txid().to_byte_array(), serialize(tx.as_ref())])
+                .map(|_| ())?,
             Row::FundingEnded(txid) => db
                 .prepare_cached("DELETE FROM wallet_funding WHERE txid = ?1")?
-                .execute([txid.to_byte_array()])?,
+                .execute([txid.to_byte_array()])
+                .map(|_| ())?,
             Row::Purpose(txid, purpose) => db
                 .prepare_cached("INSERT OR REPLACE INTO wallet_purpose (txid, purpose) VALUES (?1, ?2)")?
-                .execute(params![txid.to_byte_array(), purpose.as_str()])?,
-        };
+                .execute(params![txid.to_byte_array(), purpose.as_str()])
+                .map(|_| ())?,
+            Row::Send(tx, now) => Store::outbox_put(db, std::slice::from_ref(tx.as_ref()), "withdrawal", *now)?,
+            Row::Sent(txid) => Store::outbox_drop(db, *txid).map(|_| ())?,
+        }
     }
     Ok(())
 }
@@ -113,16 +124,15 @@ fn rows(db: &Connection) -> rusqlite::Result<Rows> {
     let mut rows = Rows::default();
     let mut fundings = db.prepare("SELECT tx FROM wallet_funding")?;
     for raw in fundings.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
-        let tx: Transaction = deserialize(&raw?)
-            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(e)))?;
+        let tx: Transaction =
+            deserialize(&raw?).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(e)))?;
         rows.fundings.insert(tx.compute_txid(), Arc::new(tx));
     }
     let mut purposes = db.prepare("SELECT txid, purpose FROM wallet_purpose")?;
     for row in purposes.query_map([], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, String>(1)?)))? {
         let (txid, purpose) = row?;
-        let purpose = purpose
-            .parse()
-            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(e)))?;
+        let purpose =
+            purpose.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(e)))?;
         rows.purposes.insert(Txid::from_byte_array(txid), purpose);
     }
     Ok(rows)

@@ -108,11 +108,7 @@ pub(super) fn recognise(state: &mut State) {
     }
 }
 
-fn doubt(
-    state: &State,
-    unconfirmed: &BTreeMap<Txid, Arc<Transaction>>,
-    tx: &Transaction,
-) -> Result<(), Doubt> {
+fn doubt(state: &State, unconfirmed: &BTreeMap<Txid, Arc<Transaction>>, tx: &Transaction) -> Result<(), Doubt> {
     let txid = tx.compute_txid();
     if unconfirmed.contains_key(&txid) || state.is_confirmed(txid) {
         return Err(Doubt::Known);
@@ -138,9 +134,7 @@ fn doubt(
     }
     let graph = state.bdk.tx_graph();
     let claimed = |node: &Txid| !graph.all_anchors().contains_key(node) && !state.own.contains(node);
-    if graph.get_tx(txid).is_none()
-        && graph.full_txs().filter(|node| claimed(&node.txid)).count() >= CLAIMS_AT_MOST
-    {
+    if graph.get_tx(txid).is_none() && graph.full_txs().filter(|node| claimed(&node.txid)).count() >= CLAIMS_AT_MOST {
         return Err(Doubt::Flood);
     }
     Ok(())
@@ -155,8 +149,7 @@ fn pays_revealed_only(bdk: &Bdk, tx: &Transaction) -> bool {
     let revealed = |(keychain, index): (KeychainKind, u32)| {
         bdk.spk_index().last_revealed_index(keychain).is_some_and(|last| index <= last)
     };
-    let mut ours =
-        tx.output.iter().filter_map(|out| bdk.derivation_of_spk(out.script_pubkey.clone())).peekable();
+    let mut ours = tx.output.iter().filter_map(|out| bdk.derivation_of_spk(out.script_pubkey.clone())).peekable();
     ours.peek().is_some() && ours.all(revealed)
 }
 
@@ -180,18 +173,15 @@ fn signature_holds(
     let (Some(signature), Some(key), None) = (witness.next(), witness.next(), witness.next()) else {
         return false;
     };
-    let (Ok(signature), Ok(key)) = (ecdsa::Signature::from_slice(signature), PublicKey::from_slice(key))
-    else {
+    let (Ok(signature), Ok(key)) = (ecdsa::Signature::from_slice(signature), PublicKey::from_slice(key)) else {
         return false;
     };
     let Ok(hash) = key.wpubkey_hash() else { return false };
     if ScriptBuf::new_p2wpkh(&hash) != coin.script_pubkey || signature.sighash_type != EcdsaSighashType::All {
         return false;
     }
-    sighashes.p2wpkh_signature_hash(i, &coin.script_pubkey, coin.value, EcdsaSighashType::All).is_ok_and(
-        |hash| {
-            let message = Message::from(hash);
-            bdk.secp_ctx().verify_ecdsa(&message, &signature.signature, &key.inner).is_ok()
-        },
-    )
+    sighashes.p2wpkh_signature_hash(i, &coin.script_pubkey, coin.value, EcdsaSighashType::All).is_ok_and(|hash| {
+        let message = Message::from(hash);
+        bdk.secp_ctx().verify_ecdsa(&message, &signature.signature, &key.inner).is_ok()
+    })
 }

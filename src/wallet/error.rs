@@ -31,9 +31,7 @@ pub enum WalletError {
         pending_sat: u64,
     },
     /// Below what the network relays.
-    #[error(
-        "{amount_sat} sat is less than the network relays to this kind of address (at least {least_sat} sat)"
-    )]
+    #[error("{amount_sat} sat is less than the network relays to this kind of address (at least {least_sat} sat)")]
     Dust {
         /// The amount asked for.
         amount_sat: u64,

@@ -26,14 +26,8 @@ use crate::chain::tree::HeaderTree;
 use crate::store::Store;
 
 /// Brings BDK's chain and graph in line with the plan, in memory; what changes is staged.
-pub(super) fn follow(
-    state: &mut State,
-    store: &Store,
-    plan: &Plan,
-    headers: &HeaderTree,
-) -> Result<(), WalletError> {
-    let reorganised =
-        agreement(state.bdk.local_chain(), headers)?.height() < state.bdk.latest_checkpoint().height();
+pub(super) fn follow(state: &mut State, store: &Store, plan: &Plan, headers: &HeaderTree) -> Result<(), WalletError> {
+    let reorganised = agreement(state.bdk.local_chain(), headers)?.height() < state.bdk.latest_checkpoint().height();
     if let Some(lost) = lost_without_successor(state.bdk.local_chain(), headers)? {
         reload(state, store, &lost)?;
     }
@@ -83,11 +77,8 @@ fn agreement(chain: &LocalChain, headers: &HeaderTree) -> Result<CheckPoint, Wal
 /// where difficulty may fall (test networks) can a shorter chain have more work.
 fn lost_without_successor(chain: &LocalChain, headers: &HeaderTree) -> Result<Option<Vec<u32>>, WalletError> {
     let agreed = agreement(chain, headers)?.height();
-    let lost: Vec<u32> = chain
-        .iter_checkpoints()
-        .map(|checkpoint| checkpoint.height())
-        .take_while(|height| *height > agreed)
-        .collect();
+    let lost: Vec<u32> =
+        chain.iter_checkpoints().map(|checkpoint| checkpoint.height()).take_while(|height| *height > agreed).collect();
     let replaced = lost.last().is_none_or(|lowest| *lowest <= headers.height());
     Ok((!replaced).then_some(lost))
 }
@@ -120,10 +111,8 @@ fn checkpoints(
     }
     heights.remove(&agreed.height());
     // A new tree holds nothing below its first header; what has to be there was looked for above.
-    let blocks: Vec<BlockId> = heights
-        .into_iter()
-        .filter_map(|height| headers.hash_at(height).map(|hash| BlockId { height, hash }))
-        .collect();
+    let blocks: Vec<BlockId> =
+        heights.into_iter().filter_map(|height| headers.hash_at(height).map(|hash| BlockId { height, hash })).collect();
     if blocks.is_empty() {
         return Ok(None);
     }
@@ -131,11 +120,7 @@ fn checkpoints(
     Ok(Some(blocks.into_iter().fold(agreed, CheckPoint::insert)))
 }
 
-fn expect_ours(
-    headers: &HeaderTree,
-    height: u32,
-    header: &bitcoin::block::Header,
-) -> Result<(), WalletError> {
+fn expect_ours(headers: &HeaderTree, height: u32, header: &bitcoin::block::Header) -> Result<(), WalletError> {
     if headers.hash_at(height) == Some(header.block_hash()) {
         return Ok(());
     }
@@ -166,8 +151,7 @@ fn overlooked(state: &State, block: &PlanBlock) -> bool {
     wallet_txs(block).any(|tx| {
         let txid = tx.compute_txid();
         (0..).zip(&tx.output).any(|(vout, out)| {
-            index.index_of_spk(out.script_pubkey.clone()).is_some()
-                && index.txout(OutPoint { txid, vout }).is_none()
+            index.index_of_spk(out.script_pubkey.clone()).is_some() && index.txout(OutPoint { txid, vout }).is_none()
         })
     })
 }

@@ -26,9 +26,8 @@ impl Wallet {
     pub fn fund(&self, spend: &Spend) -> Result<Draft, WalletError> {
         let mut state = self.state();
         let draft = spend::draft(&mut state, spend)?;
-        let rows =
-            vec![Row::Funding(Arc::new(draft.tx.clone())), Row::Purpose(draft.txid, Purpose::ChannelOpen)];
-        self.settle(&mut state, rows, None)?;
+        let rows = vec![Row::Funding(Arc::new(draft.tx.clone())), Row::Purpose(draft.txid, Purpose::ChannelOpen)];
+        self.settle(&mut state, rows)?;
         state.reserve_change_of_fundings();
         Ok(draft)
     }
@@ -43,19 +42,14 @@ impl Wallet {
         if !state.is_confirmed(txid) {
             door::evict(&mut state, txid);
         }
-        self.settle(&mut state, vec![Row::FundingEnded(txid)], None)?;
+        self.settle(&mut state, vec![Row::FundingEnded(txid)])?;
         Ok(true)
     }
 
     /// Fundings under way. After a restart, those of channels that LDK does not know are to be released.
     pub fn fundings(&self) -> Vec<Funding> {
         let inputs = |tx: &Transaction| tx.input.iter().map(|input| input.previous_output).collect();
-        self.state()
-            .rows
-            .fundings
-            .iter()
-            .map(|(txid, tx)| Funding { txid: *txid, inputs: inputs(tx) })
-            .collect()
+        self.state().rows.fundings.iter().map(|(txid, tx)| Funding { txid: *txid, inputs: inputs(tx) }).collect()
     }
 
     /// Coins in blocks that may be spent now.
@@ -100,13 +94,7 @@ impl Wallet {
 
 /// Fundings that are in a block: their coins are spent, and need no lock.
 pub(super) fn ended(state: &State) -> Vec<Row> {
-    state
-        .rows
-        .fundings
-        .keys()
-        .filter(|txid| state.is_confirmed(**txid))
-        .map(|txid| Row::FundingEnded(*txid))
-        .collect()
+    state.rows.fundings.keys().filter(|txid| state.is_confirmed(**txid)).map(|txid| Row::FundingEnded(*txid)).collect()
 }
 
 impl Coin {

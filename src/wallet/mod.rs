@@ -21,6 +21,7 @@ mod door;
 mod error;
 mod follow;
 mod funding;
+mod outgoing;
 mod purpose;
 mod spend;
 mod state;
@@ -102,7 +103,7 @@ impl Wallet {
     ) -> Result<Self, WalletError> {
         let state = State::load(&store, master, network)?;
         let wallet = Self(Arc::new(Inner { store, ledger, inbox, state: Mutex::new(state) }));
-        wallet.settle(&mut wallet.state(), Vec::new(), None)?;
+        wallet.settle(&mut wallet.state(), Vec::new())?;
         Ok(wallet)
     }
 
@@ -127,25 +128,25 @@ impl Wallet {
         } else {
             state.bdk.unlock_outpoint(outpoint);
         }
-        self.settle(&mut state, Vec::new(), None)
+        self.settle(&mut state, Vec::new())
     }
 
     /// An address that was never handed out; or, when as many as a recovery can look past are waiting for a block to
     /// pay them, the oldest of them.
     pub fn new_address(&self) -> Result<NewAddress, WalletError> {
         let mut state = self.state();
-        let (first, next) =
-            (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
+        let (first, next) = (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
         if next >= first + WAITING_AT_MOST {
             // One that a claim says is used already comes last.
-            let unused =
-                state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
+            let unused = state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
             let index = unused.map_or(first, |unused| unused.index);
             let address = state.bdk.peek_address(KeychainKind::External, index).address;
+            // An earlier write may have failed.
+            self.settle(&mut state, Vec::new())?;
             return Ok(NewAddress { address, index, reused: true });
         }
         let new = state.bdk.reveal_next_address(KeychainKind::External);
-        self.settle(&mut state, Vec::new(), None)?;
+        self.settle(&mut state, Vec::new())?;
         Ok(NewAddress { address: new.address, index: new.index, reused: false })
     }
 
@@ -186,15 +187,12 @@ impl Wallet {
     }
 
     /// Checks that an address is one of this wallet's network.
-    pub fn check_address(
-        &self,
-        address: &Address<bitcoin::address::NetworkUnchecked>,
-    ) -> Result<Address, WalletError> {
+    pub fn check_address(&self, address: &Address<bitcoin::address::NetworkUnchecked>) -> Result<Address, WalletError> {
         let network = self.state().bdk.network();
-        address.clone().require_network(network).map_err(|_| WalletError::OtherNetwork {
-            address: address.clone().assume_checked().to_string(),
-            network,
-        })
+        address
+            .clone()
+            .require_network(network)
+            .map_err(|_| WalletError::OtherNetwork { address: address.clone().assume_checked().to_string(), network })
     }
 
     /// Makes a draft real: its coins are spent and it is in the outbox when this returns. The caller then broadcasts.
@@ -207,8 +205,7 @@ impl Wallet {
             coins::spendable(&coins, input.previous_output)?;
         }
         self.insert_own(&mut state, &draft.tx);
-        let outgoing = Outgoing { tx: draft.tx.clone(), now };
-        self.settle(&mut state, Vec::new(), Some(outgoing))
+        self.settle(&mut state, vec![Row::Send(Arc::new(draft.tx.clone()), now)])
             .inspect_err(|_| door::evict(&mut state, draft.txid))?;
         Ok(draft.txid)
     }
@@ -221,7 +218,7 @@ impl Wallet {
         for tx in txs.iter().filter(|tx| !view.contains_key(&tx.compute_txid())) {
             self.insert_own(&mut state, tx);
         }
-        self.settle(&mut state, Vec::new(), None)
+        self.settle(&mut state, Vec::new())
     }
 
     /// Says what a transaction is for, before or after it is seen.
@@ -232,14 +229,14 @@ impl Wallet {
         }
         // Seen again, now with its purpose.
         state.view.remove(&txid);
-        self.settle(&mut state, vec![Row::Purpose(txid, purpose)], None)
+        self.settle(&mut state, vec![Row::Purpose(txid, purpose)])
     }
 
     /// A script for change, sweeps and closes: the same until it is used. On the disk and watched when it returns.
     pub fn change_script(&self) -> Result<ScriptBuf, WalletError> {
         let mut state = self.state();
         let script = spend::next_change(&mut state);
-        self.settle(&mut state, Vec::new(), None)?;
+        self.settle(&mut state, Vec::new())?;
         Ok(script)
     }
 
@@ -250,24 +247,15 @@ impl Wallet {
     }
 
     /// Makes everything that changed durable in one write, tells the book, then has new scripts watched.
-    fn settle(
-        &self,
-        state: &mut State,
-        rows: Vec<Row>,
-        outgoing: Option<Outgoing>,
-    ) -> Result<(), WalletError> {
+    fn settle(&self, state: &mut State, rows: Vec<Row>) -> Result<(), WalletError> {
         let now = state.look();
         let news = book::news(state, &now, &rows);
         let changes = state.bdk.staged().cloned().unwrap_or_default();
-        if state.bdk.staged().is_some() || !rows.is_empty() || !news.is_empty() || outgoing.is_some() {
+        if state.bdk.staged().is_some() || !rows.is_empty() || !news.is_empty() {
             let kept = rows.clone();
-            self.0.ledger.with_chain_news("store the wallet's changes", news, move |db| {
-                disk::put(db, &changes, &kept)?;
-                match outgoing {
-                    Some(Outgoing { tx, now }) => Store::outbox_put(db, &[tx], "withdrawal", now),
-                    None => Ok(()),
-                }
-            })?;
+            self.0
+                .ledger
+                .with_chain_news("store the wallet's changes", news, move |db| disk::put(db, &changes, &kept))?;
             state.bdk.take_staged();
             rows.into_iter().for_each(|row| state.rows.apply(row));
         }
@@ -284,17 +272,16 @@ impl Wallet {
     }
 }
 
-/// A transaction for the outbox.
-struct Outgoing {
-    tx: Transaction,
-    now: u64,
-}
-
 impl Listener for Wallet {
     fn deliver(&self, plan: &Plan, headers: &HeaderTree) -> Result<(), DeliveryError> {
         let mut state = self.state();
-        self.apply(&mut state, plan, headers)
-            .map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+        self.apply(&mut state, plan, headers).map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+    }
+
+    /// What others made: of what we signed no mempool can say that it is gone.
+    fn believed(&self) -> Vec<Txid> {
+        let state = self.state();
+        state.unconfirmed().into_keys().filter(|txid| !state.own.contains(txid)).collect()
     }
 }
 
@@ -309,8 +296,11 @@ impl Wallet {
         door::recognise(state);
         door::gone(state, &plan.mempool.gone);
         door::seen(state, &plan.mempool.seen);
-        let rows = funding::ended(state);
-        self.settle(state, rows, None)
+        let mut rows = funding::ended(state);
+        if plan.tip.is_some() {
+            rows.extend(outgoing::sent(state, &self.0.store)?);
+        }
+        self.settle(state, rows)
     }
 }
 

@@ -103,11 +103,8 @@ fn build(state: &mut State, spend: &Spend, coins: &[Coin], usable: &[&Coin]) -> 
     };
     let kept = kept_as_change(spend, coins, &chosen);
     let change = (kept > 0).then(|| next_change(state));
-    let forbidden = coins
-        .iter()
-        .map(|coin| coin.outpoint)
-        .filter(|op| !usable.iter().any(|coin| coin.outpoint == *op))
-        .collect();
+    let forbidden =
+        coins.iter().map(|coin| coin.outpoint).filter(|op| !usable.iter().any(|coin| coin.outpoint == *op)).collect();
     let mut builder = state.bdk.build_tx();
     builder.fee_rate(spend.feerate).unspendable(forbidden);
     if !chosen.is_empty() || spend.amount == SendAmount::All {
@@ -163,10 +160,8 @@ fn free_change(state: &mut State, psbt: &Psbt) {
 /// Signs the inputs that are ours. `partly`: others are signed by somebody else.
 pub(super) fn sign(state: &State, psbt: &mut Psbt, partly: bool) -> Result<(), WalletError> {
     let options = SignOptions { trust_witness_utxo: partly, ..SignOptions::default() };
-    let done = state
-        .bdk
-        .sign_with_signers(psbt, &state.signers(), options)
-        .map_err(|e| WalletError::Sign(e.to_string()))?;
+    let done =
+        state.bdk.sign_with_signers(psbt, &state.signers(), options).map_err(|e| WalletError::Sign(e.to_string()))?;
     if done || partly { Ok(()) } else { Err(WalletError::Sign("an input has no key of this wallet".into())) }
 }
 
@@ -237,11 +232,8 @@ fn refuse(error: CreateTxError, spend: &Spend, coins: &[Coin]) -> WalletError {
 
 fn not_enough(spend: &Spend, coins: &[Coin], needed_sat: u64) -> WalletError {
     let balance = OnchainBalance::of(coins, spend.keep_back_sat);
-    let locked_sat = coins
-        .iter()
-        .filter(|coin| coin.trouble() == Some(CoinTrouble::Locked))
-        .map(|coin| coin.value_sat)
-        .sum();
+    let locked_sat =
+        coins.iter().filter(|coin| coin.trouble() == Some(CoinTrouble::Locked)).map(|coin| coin.value_sat).sum();
     WalletError::NotEnough {
         needed_sat,
         available_sat: balance.spendable_sat,

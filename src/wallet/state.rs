@@ -106,13 +106,8 @@ impl State {
 
     /// Change scripts of fundings that are not yet seen are in use, although no transaction of the graph says so.
     pub(super) fn reserve_change_of_fundings(&mut self) {
-        let scripts: Vec<ScriptBuf> = self
-            .rows
-            .fundings
-            .values()
-            .flat_map(|tx| &tx.output)
-            .map(|out| out.script_pubkey.clone())
-            .collect();
+        let scripts: Vec<ScriptBuf> =
+            self.rows.fundings.values().flat_map(|tx| &tx.output).map(|out| out.script_pubkey.clone()).collect();
         for script in scripts {
             if let Some((keychain, index)) = self.bdk.derivation_of_spk(script) {
                 self.bdk.mark_used(keychain, index);
@@ -153,9 +148,7 @@ impl State {
     pub(super) fn unwatched(&mut self) -> Vec<ScriptBuf> {
         let index = self.bdk.spk_index();
         let mut scripts = Vec::new();
-        for (keychain, from) in
-            [KeychainKind::External, KeychainKind::Internal].into_iter().zip(&mut self.watched)
-        {
+        for (keychain, from) in [KeychainKind::External, KeychainKind::Internal].into_iter().zip(&mut self.watched) {
             let to = index.last_revealed_index(keychain).map_or(0, |last| last + 1) + GAP;
             scripts.extend((*from..to).filter_map(|i| index.spk_at_index(keychain, i)));
             *from = to.max(*from);
@@ -184,14 +177,15 @@ impl State {
 
     /// True when the transaction is proven to be in a block of the present chain.
     pub(super) fn is_confirmed(&self, txid: Txid) -> bool {
+        self.proven_height(txid).is_some()
+    }
+
+    /// Height of the block of the present chain that the transaction is proven to be in.
+    pub(super) fn proven_height(&self, txid: Txid) -> Option<u32> {
         let tip = self.bdk.local_chain().tip();
-        let in_chain =
-            |block: BlockId| tip.get(block.height).is_some_and(|checkpoint| checkpoint.hash() == block.hash);
-        self.bdk
-            .tx_graph()
-            .all_anchors()
-            .get(&txid)
-            .is_some_and(|anchors| anchors.iter().any(|a| in_chain(a.block_id)))
+        let in_chain = |block: BlockId| tip.get(block.height).is_some_and(|checkpoint| checkpoint.hash() == block.hash);
+        let anchors = self.bdk.tx_graph().all_anchors().get(&txid)?;
+        anchors.iter().map(|anchor| anchor.block_id).find(|block| in_chain(*block)).map(|block| block.height)
     }
 
     /// The first receiving index after all those that a block ever paid to: claims do not move it.

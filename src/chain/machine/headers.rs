@@ -8,7 +8,6 @@ use bitcoin::block::Header;
 
 use super::line::{Chase, Line};
 use super::{Action, BlockRef, Lie, Machine, Request, SourceId};
-use crate::chain::header::Fault;
 use crate::chain::tree::{MAX_REORG, Refused};
 
 /// Headers in one request, at most (protocol).
@@ -47,6 +46,24 @@ impl Older {
 }
 
 impl Machine {
+    /// The serving server's proofs against the block at `height` fail: asks it whether it has that block at all.
+    pub(super) fn suspect(&mut self, height: u32) {
+        self.suspected = Some(height);
+        self.ask(Request::Headers { start: height, count: 1 });
+    }
+
+    /// If it has, it lied; if not, it is on another chain, and if it still claims a tip of ours that says nothing until
+    /// it names the next.
+    fn suspect_answered(&mut self, source: SourceId, height: u32, headers: &[Header]) {
+        self.suspected = None;
+        let theirs = headers.first().map(|header| header.block_hash());
+        if theirs == self.tree.hash_at(height) {
+            self.condemn(source, Lie::Proof);
+        } else if let Some(line) = self.lines.get_mut(&source) {
+            line.claim = line.claim.filter(|(_, block)| !self.tree.contains(*block));
+        }
+    }
+
     pub(super) fn tip_claimed(&mut self, source: SourceId, header: Header, height: u32) {
         let Some(line) = self.lines.get_mut(&source) else { return };
         line.claim = Some((header, BlockRef { height, hash: header.block_hash() }));
@@ -87,6 +104,7 @@ impl Machine {
     /// Asks for headers from `start` up to the claim.
     fn chase(&mut self, source: SourceId, start: u32, back: u32) {
         let Some(line) = self.lines.get_mut(&source) else { return };
+        line.chase = Chase::Idle;
         let Some((_, claim)) = line.claim else { return };
         let start = start.max(self.tree.floor().height + 1);
         let count = (claim.height.saturating_sub(start) + 1).min(CHUNK);
@@ -104,20 +122,24 @@ impl Machine {
     pub(super) fn headers_refused(&mut self, source: SourceId, start: u32) {
         if self.older.asked == Some((source, start)) {
             self.older_refused();
-        } else {
+        } else if self.is_chased(source, start) {
             self.rest(source);
+        } else {
+            self.suspected = None;
         }
     }
 
-    pub(super) fn headers_came(
-        &mut self,
-        source: SourceId,
-        start: u32,
-        count: u32,
-        mut headers: Vec<Header>,
-    ) {
+    fn is_chased(&self, source: SourceId, from: u32) -> bool {
+        let chase = self.lines.get(&source).map(|line| line.chase);
+        matches!(chase, Some(Chase::Asked { start, .. }) if start == from)
+    }
+
+    pub(super) fn headers_came(&mut self, source: SourceId, start: u32, count: u32, mut headers: Vec<Header>) {
         headers.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         let full = u32::try_from(headers.len()) == Ok(count);
+        if self.serving == Some(source) && self.suspected == Some(start) {
+            self.suspect_answered(source, start, &headers);
+        }
         if self.older.asked == Some((source, start)) {
             if full { self.older_came(source, start, headers) } else { self.older_refused() }
         } else if self.tree.wants_anchor() == Some((start, count)) {
@@ -142,8 +164,7 @@ impl Machine {
     }
 
     fn next_headers_came(&mut self, source: SourceId, start: u32, headers: Vec<Header>) {
-        let Some(&mut Line { chase: Chase::Asked { start: asked, back }, .. }) = self.lines.get_mut(&source)
-        else {
+        let Some(&mut Line { chase: Chase::Asked { start: asked, back }, .. }) = self.lines.get_mut(&source) else {
             return;
         };
         if asked != start {
@@ -166,9 +187,8 @@ impl Machine {
             None if next == start => self.rest(source),
             None => self.chased(source, next),
             Some(Refused::Unlinked) if next == start => self.step_back(source, start, back),
-            // The reply itself is not linked.
-            Some(Refused::Unlinked | Refused::Lie(Fault::Linkage)) => self.condemn(source, Lie::Header),
-            Some(Refused::Lie(_)) => self.condemn(source, Lie::Header),
+            // Further up, unlinked means that the reply itself is not linked.
+            Some(Refused::Unlinked | Refused::Lie(_)) => self.condemn(source, Lie::Header),
             Some(Refused::Future | Refused::TooDeep) => self.rest(source),
         }
     }
@@ -176,11 +196,11 @@ impl Machine {
     /// Headers up to `next` were taken: goes on, or is done.
     fn chased(&mut self, source: SourceId, next: u32) {
         let Some(line) = self.lines.get_mut(&source) else { return };
+        line.chase = Chase::Idle;
         let Some((_, claim)) = line.claim else { return };
         if next <= claim.height {
             return self.chase(source, next, 0);
         }
-        line.chase = Chase::Idle;
         if self.tree.common(claim).is_some() {
             line.tries = 0;
         } else {

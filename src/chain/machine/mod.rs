@@ -16,6 +16,7 @@
 
 mod clock;
 mod headers;
+mod jobs;
 mod line;
 mod plan;
 mod scripts;
@@ -57,6 +58,8 @@ pub struct Machine {
     /// Bodies of transactions that left the chain, kept until they are proven again or the next tip is told.
     orphans: HashMap<Txid, Arc<Transaction>>,
     older: Older,
+    /// The height at which the serving server's proofs fail, while it is asked for its header there.
+    suspected: Option<u32>,
     /// The script that was last subscribed anew in the slow round, and when the next one is due.
     round: (Option<ScriptHash>, u64),
     delivery: Delivery,
@@ -112,6 +115,7 @@ impl Machine {
             mempool: Mempool::default(),
             orphans: HashMap::new(),
             older: Older::default(),
+            suspected: None,
             round: (None, 0),
             delivery,
             actions: VecDeque::new(),
@@ -202,6 +206,7 @@ impl Machine {
         self.older.forget(source);
         if self.serving == Some(source) {
             self.serving = None;
+            self.suspected = None;
             self.unserved();
             self.choose();
         }
@@ -309,7 +314,7 @@ impl Machine {
     /// Sends what there is room for.
     fn send(&mut self) {
         for (&source, line) in &mut self.lines {
-            let wanted = |request: &Request| scripts::wanted(&self.watches, request);
+            let wanted = |request: &Request| jobs::wanted(&self.watches, request);
             while let Some(request) = line.next(wanted) {
                 self.actions.push_back(Action::Ask { source, request });
             }

@@ -104,7 +104,8 @@ impl Machine {
             return;
         }
         let chain = if quiet { self.chain_plan() } else { None };
-        let whole = quiet && self.coverage().is_some() && self.watches.unsettled_len() == 0;
+        let told = quiet && self.delivery.fork.is_none();
+        let whole = told && self.coverage().is_some() && self.watches.unsettled_len() == 0;
         let mempool = self.mempool.tell(whole, |txid| self.facts.get(txid).is_some());
         let plan = Plan { mempool, ..chain.unwrap_or_default() };
         if !plan.is_empty() {

@@ -23,7 +23,8 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
             None => state.to_owned(),
         },
     );
-    for (index, what) in status.waits_for.iter().enumerate() {
+    // What stands in the state need not be said twice.
+    for (index, what) in status.waits_for.iter().filter(|what| Some(*what) != why).enumerate() {
         pairs.add(if index == 0 { "waits for" } else { "" }, safe(what));
     }
     let network = &status.network;
@@ -36,12 +37,7 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     pairs.add(
         "block",
         match &status.tip {
-            Some(tip) => format!(
-                "{}, mined {}, seen {} ago",
-                grouped(u64::from(tip.height)),
-                relative(tip.time, now),
-                span(tip.age_secs)
-            ),
+            Some(tip) => format!("{}, mined {}", grouped(u64::from(tip.height)), relative(tip.time, now)),
             None => "none yet".to_owned(),
         },
     );

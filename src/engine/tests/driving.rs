@@ -26,6 +26,7 @@ struct Listening {
     /// To be followed when the first transaction is heard of.
     then: Mutex<Option<ScriptBuf>>,
     broken: bool,
+    believes: Option<Txid>,
 }
 
 impl Listener for Listening {
@@ -42,10 +43,17 @@ impl Listener for Listening {
                 self.inbox.push(Watch { script, owners: Owners { wallet: false, lightning: true } });
             }
         }
+        for txid in &plan.mempool.gone {
+            heard.push((self.who, format!("gone {txid}")));
+        }
         if let Some((_, height)) = plan.tip {
             heard.push((self.who, format!("tip {height}")));
         }
         Ok(())
+    }
+
+    fn believed(&self) -> Vec<Txid> {
+        self.believes.into_iter().collect()
     }
 }
 
@@ -64,9 +72,11 @@ struct Rig {
 struct Wishes {
     then: Option<ScriptBuf>,
     broken: bool,
+    /// What the wallet holds for unconfirmed.
+    believes: Option<Txid>,
 }
 
-const PLAIN: Wishes = Wishes { then: None, broken: false };
+const PLAIN: Wishes = Wishes { then: None, broken: false, believes: None };
 
 fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishes) -> Rig {
     let store = Store::open(dir.path(), Network::Regtest, [1, 2, 3, 4]).unwrap();
@@ -75,9 +85,10 @@ fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishe
         inbox.push(Watch { script: script.clone(), owners: Owners { wallet: true, lightning: true } });
     }
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let listening = |who, then, broken| {
+    let listening = |who, then, broken, believes| {
         let (heard, inbox) = (heard.clone(), inbox.clone());
-        Arc::new(Listening { who, heard, inbox, then: Mutex::new(then), broken }) as Arc<dyn Listener>
+        Arc::new(Listening { who, heard, inbox, then: Mutex::new(then), broken, believes })
+            as Arc<dyn Listener>
     };
     let limits = config::Fees { max_sat_per_vb: 500, fallback_sat_per_vb: 10 };
     let fees = FeeBook::load(&store, &limits).unwrap();
@@ -85,7 +96,10 @@ fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishe
         machine: restore(&store, Network::Regtest).unwrap(),
         pool: Pool::new(world.sources(), 1, Duration::from_secs(600), &[], 1),
         store: store.clone(),
-        listeners: vec![listening("wallet", None, wishes.broken), listening("lightning", wishes.then, false)],
+        listeners: vec![
+            listening("wallet", None, wishes.broken, wishes.believes),
+            listening("lightning", wishes.then, false, None),
+        ],
         inbox: receiver,
         fees: fees.clone(),
     };
@@ -169,7 +183,7 @@ async fn what_a_listener_registers_is_followed_before_the_tip_is_told() {
     let (funding, spend) = (pay(&script("funding"), 1), pay(&script("registered late"), 2));
     world.mine(Some(funding.clone()));
     world.mine(Some(spend.clone()));
-    let wishes = Wishes { then: Some(script("registered late")), broken: false };
+    let wishes = Wishes { then: Some(script("registered late")), ..PLAIN };
     let rig = run(&world, dir(), &[script("funding")], wishes);
     rig.synced_at(2).await;
     let lightning: Vec<String> =
@@ -180,10 +194,21 @@ async fn what_a_listener_registers_is_followed_before_the_tip_is_told() {
 }
 
 #[tokio::test]
+async fn what_the_wallet_believes_and_nobody_has_is_told_as_gone() {
+    let world = World::new(&["a:1"]);
+    let lost = pay(&script("ours"), 3).compute_txid();
+    let wishes = Wishes { believes: Some(lost), ..PLAIN };
+    let rig = run(&world, dir(), &[script("ours")], wishes);
+    rig.synced_at(0).await;
+    eventually("gone", || async { rig.heard().contains(&("wallet", format!("gone {lost}"))) }).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_listener_that_cannot_store_stops_the_engine_with_its_reason() {
     let world = World::new(&["a:1"]);
     world.mine(None);
-    let rig = run(&world, dir(), &[], Wishes { then: None, broken: true });
+    let rig = run(&world, dir(), &[], Wishes { broken: true, ..PLAIN });
     let error = rig.task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "wallet could not apply a chain update: no space");
 }
@@ -230,6 +255,18 @@ async fn an_unreachable_server_is_tried_again_by_itself() {
     rig.until("waiting", |state| matches!(state.phase, Phase::Waiting { .. })).await;
     world.servers[0].unreachable.store(false, Ordering::Relaxed);
     rig.until("in use", |state| state.servers[0].role == Role::InUse).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_hour_without_a_block_another_server_is_asked() {
+    let world = World::new(&["frozen:1", "b:1"]);
+    let rig = run(&world, dir(), &[], PLAIN);
+    rig.synced_at(0).await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    let state = rig.until("b in use", |state| state.servers[1].role == Role::InUse).await;
+    let why = state.servers[0].last_error.as_deref();
+    assert_eq!(why, Some("it knew of no new block for an hour"));
     rig.stop().await;
 }
 

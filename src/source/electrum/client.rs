@@ -128,18 +128,17 @@ impl Caller {
         match self.call("blockchain.transaction.broadcast_package", params).await {
             Ok(answer) => {
                 let errors = replies::package_errors(&answer)?;
-                errors
-                    .iter()
-                    .find_map(|text| classify(text))
-                    .map_or(Ok(()), |rejection| Err(rejection.into()))
+                if errors.iter().all(|text| classify(text).is_none()) {
+                    return Ok(());
+                }
             }
-            // Not in a form that the node takes as a package (a parent confirmed already, more than one child).
             Err(SourceError::Refused(NoAnswer::Said(error))) => {
                 tracing::debug!("a package was not taken as one: {error}");
-                self.one_by_one(txs).await
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        // A parent may have been confirmed meanwhile, which makes it no package any more.
+        self.one_by_one(txs).await
     }
 
     /// Parents first. A parent below the minimum alone may be refused, and its child then too: the child's word counts,

@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::super::TlsState;
-use super::super::error::{SourceError, Trouble};
+use super::super::error::{SourceError, Trouble, Unfit};
 use super::lines::Stream;
 use super::pins::Pinning;
 use super::tls;
@@ -24,6 +24,10 @@ pub(super) struct Dialed {
 
 /// Connects. The deadline of the whole is the caller's.
 pub(super) async fn dial(server: &ServerAddr, pins: &Pinning) -> Result<Dialed, SourceError> {
+    // Looking the name up would tell the resolver of it, and lead nowhere.
+    if server.host().ends_with(".onion") {
+        return Err(Unfit::Onion.into());
+    }
     let tcp = connect(server).await?;
     Ok(match server.transport {
         Transport::Tcp => Dialed { stream: Box::new(tcp), tls: TlsState::Clear },

@@ -119,7 +119,9 @@ fn histories_come_back_in_chain_order_and_replace_what_was_there() {
     let used = record(2, Some(9), vec![proof(1, 10, 5), proof(2, 12, 0), proof(3, 12, 7)]);
     // The same transaction concerns two scripts.
     let shared = record(3, Some(1), vec![proof(1, 10, 5)]);
-    store.store_histories(vec![unused.clone(), used, shared.clone()]).unwrap();
+    for record in [&unused, &used, &shared] {
+        store.store_history(record).unwrap();
+    }
     // A reorganisation moved 2, dropped 3 and brought 4.
     let moved = record(2, Some(5), vec![proof(1, 10, 5), proof(4, 11, 1), proof(2, 13, 2)]);
     store.store_history(&moved).unwrap();

@@ -1,8 +1,12 @@
-use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
-use bitcoin::{Amount, Transaction, TxIn, TxOut};
+use std::sync::Arc;
 
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use bitcoin::{Amount, BlockHash, OutPoint, Transaction, TxIn, TxOut, Txid};
+
+use crate::chain::io::{ProofRecord, ScriptHash, ScriptRecord};
 use crate::store::testing::{fresh, open};
-use crate::store::{Ban, KnownPeer, Verdict};
+use crate::store::{Ban, KnownPeer, Store, Verdict};
 
 #[test]
 fn values_are_kept_by_name() {
@@ -103,4 +107,57 @@ fn adding_a_package_again_keeps_its_place_and_what_was_said_of_it() {
     store
         .outbox_result(tx(7).compute_txid(), Verdict { at: 1, accepted: true, note: String::new() })
         .unwrap();
+}
+
+/// Spends the first output of `parent`; `number` makes it another one.
+fn spend(parent: Txid, number: u32) -> Transaction {
+    let mut tx = tx(number);
+    tx.input[0].previous_output = OutPoint::new(parent, 0);
+    tx
+}
+
+fn confirm(store: &Store, height: u32, txs: &[&Transaction]) {
+    let proof = |(pos, tx): (u32, &&Transaction)| ProofRecord {
+        tx: Arc::new((*tx).clone()),
+        height,
+        block: BlockHash::from_byte_array([height as u8; 32]),
+        branch: Vec::new(),
+        pos,
+    };
+    let confirmed = (0..).zip(txs).map(proof).collect();
+    let script = ScriptHash([height as u8; 32]);
+    store.store_history(&ScriptRecord { script, status: None, confirmed, unconfirmed: false }).unwrap();
+}
+
+#[test]
+fn a_package_leaves_the_outbox_when_all_of_it_is_six_blocks_deep() {
+    //  coin ─ parent ─ child          100: parent      101: child
+    let (_dir, store) = fresh();
+    let parent = spend(tx(0).compute_txid(), 1);
+    let child = spend(parent.compute_txid(), 2);
+    let package = store.outbox_add(&[parent.clone(), child.clone()], "close", 10).unwrap();
+    assert!(store.outbox_prune(200).unwrap().is_empty());
+    confirm(&store, 100, &[&parent]);
+    assert!(store.outbox_prune(200).unwrap().is_empty());
+    confirm(&store, 101, &[&child]);
+    assert!(store.outbox_prune(105).unwrap().is_empty());
+    assert_eq!(store.outbox_prune(106).unwrap(), [package]);
+    assert!(store.outbox().unwrap().is_empty());
+    assert!(store.outbox_prune(107).unwrap().is_empty());
+}
+
+#[test]
+fn a_package_leaves_the_outbox_when_another_transaction_took_one_of_its_coins() {
+    //  coin ─┬─ ours ─ child
+    //        └─ theirs                100: theirs
+    let (_dir, store) = fresh();
+    let coin = tx(0).compute_txid();
+    let (ours, theirs, other) = (spend(coin, 1), spend(coin, 2), spend(tx(9).compute_txid(), 3));
+    let child = spend(ours.compute_txid(), 4);
+    let package = store.outbox_add(&[ours, child], "close", 10).unwrap();
+    let unrelated = store.outbox_add(&[other], "withdrawal", 11).unwrap();
+    confirm(&store, 100, &[&theirs]);
+    assert!(store.outbox_prune(104).unwrap().is_empty());
+    assert_eq!(store.outbox_prune(105).unwrap(), [package]);
+    assert_eq!(store.outbox().unwrap()[0].txid, unrelated);
 }

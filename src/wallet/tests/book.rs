@@ -41,10 +41,7 @@ fn a_deposit_replaced_by_another_is_booked_as_gone() {
     world.see(&first);
     world.mine(Some(second.clone()));
     let gone = line(&world, first.compute_txid());
-    assert_eq!(
-        (gone.state, gone.reason.as_deref()),
-        (State::Failed, Some("another transaction spent its coins"))
-    );
+    assert_eq!((gone.state, gone.reason.as_deref()), (State::Failed, Some("another transaction spent its coins")));
     assert_eq!(line(&world, second.compute_txid()).state, State::Succeeded);
 }
 
@@ -75,10 +72,7 @@ fn what_is_known_of_a_transaction_names_its_line_before_or_after_it_is_seen() {
     assert_eq!(line(&world, close.compute_txid()).kind, Kind::Deposit);
     world.wallet.note_purpose(close.compute_txid(), Purpose::ChannelClose).unwrap();
     let close = line(&world, close.compute_txid());
-    assert_eq!(
-        (close.kind, close.state, close.direction),
-        (Kind::ChannelClose, State::Succeeded, Direction::In)
-    );
+    assert_eq!((close.kind, close.state, close.direction), (Kind::ChannelClose, State::Succeeded, Direction::In));
 }
 
 #[test]

@@ -18,8 +18,7 @@ fn a_deposit_is_pending_until_a_block_has_it() {
     let pending = OnchainBalance { pending_in_sat: 50_000, ..OnchainBalance::default() };
     assert_eq!(world.balance(), pending);
     world.mine(Some(tx));
-    let confirmed =
-        OnchainBalance { confirmed_sat: 50_000, spendable_sat: 50_000, ..OnchainBalance::default() };
+    let confirmed = OnchainBalance { confirmed_sat: 50_000, spendable_sat: 50_000, ..OnchainBalance::default() };
     assert_eq!(world.balance(), confirmed);
 }
 
@@ -110,11 +109,8 @@ fn a_chain_that_ends_below_every_checkpoint_above_the_fork_is_followed_too() {
     // The wallet hears of a block far above its tip, and of nothing between.
     for _ in 0..5 {
         let salt = world.salt();
-        let header = next_header(
-            &world.tree.header_at(world.tree.height()).unwrap(),
-            bitcoin::hashes::Hash::all_zeros(),
-            salt,
-        );
+        let header =
+            next_header(&world.tree.header_at(world.tree.height()).unwrap(), bitcoin::hashes::Hash::all_zeros(), salt);
         world.tree.accept(header, world.tree.height() + 1, u64::from(header.time)).unwrap();
     }
     let top = next_header(&world.tree.header_at(5).unwrap(), tx.compute_txid().into(), 50);
@@ -231,8 +227,7 @@ fn a_transaction_indexed_before_a_script_was_derived_counts_when_it_is_told_agai
     let tx = transaction(vec![foreign_outpoint(1)], vec![(near, 1_000), (far, 2_000)]);
     world.mine(Some(tx.clone()));
     assert_eq!(world.balance().confirmed_sat, 1_000);
-    let middle =
-        world.wallet.0.state.lock().unwrap().bdk.peek_address(bdk_wallet::KeychainKind::External, 20);
+    let middle = world.wallet.0.state.lock().unwrap().bdk.peek_address(bdk_wallet::KeychainKind::External, 20);
     let other = world.payment_to(middle.script_pubkey(), 4_000);
     world.mine(Some(other));
     let header = world.tree.header_at(1).unwrap();

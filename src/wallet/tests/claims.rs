@@ -1,6 +1,7 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf};
 
 use super::world::*;
+use crate::engine::Listener;
 use crate::wallet::{CoinState, CoinTrouble, SendAmount, Spend, WalletError};
 
 #[test]
@@ -15,6 +16,24 @@ fn a_deposit_shown_and_hidden_is_gone_and_shown_again_is_back() {
     }
     world.mine(Some(tx));
     assert_eq!(world.balance().spendable_sat, 50_000);
+}
+
+#[test]
+fn what_is_believed_of_others_is_said_also_after_a_restart_and_a_reorganisation() {
+    let mut world = World::with_coins(&[50_000]);
+    world.send(10_000);
+    let shown = world.payment(5_000);
+    world.see(&shown);
+    let mined = world.payment(6_000);
+    world.mine(Some(mined.clone()));
+    let mut world = world.restart();
+    assert_eq!(world.wallet.believed(), [shown.compute_txid()]);
+    world.reorg(1, vec![]);
+    let mut both = vec![shown.compute_txid(), mined.compute_txid()];
+    both.sort();
+    assert_eq!(world.wallet.believed(), both);
+    world.lose(mined.compute_txid());
+    assert_eq!(world.wallet.believed(), [shown.compute_txid()]);
 }
 
 #[test]
@@ -33,9 +52,7 @@ fn an_unconfirmed_coin_of_somebody_else_is_not_spent() {
     let tx = world.payment(50_000);
     world.see(&tx);
     let error = world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).unwrap_err();
-    let WalletError::NotEnough { available_sat: 0, pending_sat: 50_000, .. } = error else {
-        panic!("{error}")
-    };
+    let WalletError::NotEnough { available_sat: 0, pending_sat: 50_000, .. } = error else { panic!("{error}") };
     let coin = OutPoint { txid: tx.compute_txid(), vout: 0 };
     let by_name = Spend { coins: vec![coin], ..to_stranger(SendAmount::All) };
     let error = world.wallet.draft(&by_name).unwrap_err();
@@ -151,10 +168,8 @@ fn absurd_claims_do_no_harm() {
     let world = World::with_coins(&[50_000]);
     let before = world.balance();
     let script = world.address();
-    let sum =
-        transaction(vec![foreign_outpoint(77)], vec![(script.clone(), u64::MAX), (script.clone(), u64::MAX)]);
-    let much =
-        transaction(vec![foreign_outpoint(78)], vec![(script.clone(), Amount::MAX_MONEY.to_sat() + 1)]);
+    let sum = transaction(vec![foreign_outpoint(77)], vec![(script.clone(), u64::MAX), (script.clone(), u64::MAX)]);
+    let much = transaction(vec![foreign_outpoint(78)], vec![(script.clone(), Amount::MAX_MONEY.to_sat() + 1)]);
     let coinbase = transaction(vec![OutPoint::null()], vec![(script.clone(), 5_000)]);
     let nothing = transaction(vec![foreign_outpoint(79)], vec![(stranger(), 5_000)]);
     let empty = transaction(vec![], vec![]);

@@ -51,9 +51,8 @@ fn two_fundings_do_not_share_coins_or_change() {
     for input in &first.tx.input {
         assert!(second.tx.input.iter().all(|other| other.previous_output != input.previous_output));
     }
-    let change = |tx: &bitcoin::Transaction| {
-        tx.output.iter().map(|out| out.script_pubkey.clone()).find(|s| *s != stranger())
-    };
+    let change =
+        |tx: &bitcoin::Transaction| tx.output.iter().map(|out| out.script_pubkey.clone()).find(|s| *s != stranger());
     assert_ne!(change(&first.tx), change(&second.tx));
     let error = world.wallet.fund(&to_stranger(SendAmount::Sat(60_000))).unwrap_err();
     assert!(matches!(error, WalletError::NotEnough { locked_sat: 200_000, available_sat: 0, .. }), "{error}");
@@ -77,13 +76,11 @@ fn the_change_script_is_the_same_until_it_is_used_and_watched_at_once() {
 /// An anchor bump as LDK makes it: a foreign input, and a coin of ours.
 fn bump(world: &World, said_sat: u64) -> Psbt {
     let coin = &world.wallet.confirmed_coins()[0];
-    let mut tx =
-        transaction(vec![foreign_outpoint(999), coin.outpoint], vec![(ScriptBuf::new_op_return([0; 4]), 0)]);
+    let mut tx = transaction(vec![foreign_outpoint(999), coin.outpoint], vec![(ScriptBuf::new_op_return([0; 4]), 0)]);
     tx.input.iter_mut().for_each(|input| input.witness.clear());
     let mut psbt = Psbt::from_unsigned_tx(tx).unwrap();
     psbt.inputs[0].witness_utxo = Some(TxOut { value: Amount::from_sat(330), script_pubkey: stranger() });
-    psbt.inputs[1].witness_utxo =
-        Some(TxOut { value: Amount::from_sat(said_sat), script_pubkey: coin.script.clone() });
+    psbt.inputs[1].witness_utxo = Some(TxOut { value: Amount::from_sat(said_sat), script_pubkey: coin.script.clone() });
     psbt
 }
 

@@ -104,11 +104,7 @@ impl Model {
             let mut parents = tx.input.iter().map(|input| input.previous_output.txid);
             parents.all(|parent| !self.txs.contains_key(&parent) || confirmed.contains(&parent))
         };
-        self.txs
-            .iter()
-            .filter(|(txid, tx)| !confirmed.contains(*txid) && ready(tx))
-            .map(|(txid, _)| *txid)
-            .collect()
+        self.txs.iter().filter(|(txid, tx)| !confirmed.contains(*txid) && ready(tx)).map(|(txid, _)| *txid).collect()
     }
 
     fn balance(&self, world: &World) -> OnchainBalance {

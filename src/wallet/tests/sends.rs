@@ -13,11 +13,7 @@ fn a_payment_has_its_amount_its_fee_rate_and_its_change() {
     assert_eq!(total, 110_000 - draft.fee_sat);
     assert!(draft.feerate >= FeeRate::from_sat_per_kwu(499), "{}", draft.feerate);
     assert!(draft.feerate <= FeeRate::from_sat_per_kwu(530), "{}", draft.feerate);
-    assert_eq!(
-        draft.tx.lock_time.to_consensus_u32(),
-        2,
-        "no use to go back and take the fee of an older block"
-    );
+    assert_eq!(draft.tx.lock_time.to_consensus_u32(), 2, "no use to go back and take the fee of an older block");
     assert!(draft.tx.input.iter().all(|input| input.sequence == Sequence::ENABLE_RBF_NO_LOCKTIME));
     assert!(draft.tx.input.iter().all(|input| input.witness.iter().next().unwrap().len() <= 71), "low R");
     world.wallet.commit(&draft, 5).unwrap();
@@ -69,8 +65,7 @@ fn too_little_says_what_is_missing_and_what_is_held_back() {
     let spend = Spend { keep_back_sat: 25_000, ..to_stranger(SendAmount::Sat(30_000)) };
     let error = world.wallet.draft(&spend).unwrap_err();
     let text = error.to_string();
-    let WalletError::NotEnough { needed_sat, available_sat, held_back_sat, locked_sat, pending_sat } = error
-    else {
+    let WalletError::NotEnough { needed_sat, available_sat, held_back_sat, locked_sat, pending_sat } = error else {
         panic!("{error}")
     };
     assert!(needed_sat > 30_000);
@@ -87,10 +82,8 @@ fn too_little_says_what_is_missing_and_what_is_held_back() {
 #[test]
 fn confirmed_coins_are_taken_before_our_unconfirmed_change() {
     let mut world = World::with_coins(&[50_000, 20_000]);
-    let draft = world
-        .wallet
-        .draft(&Spend { coins: vec![biggest(&world)], ..to_stranger(SendAmount::Sat(10_000)) })
-        .unwrap();
+    let draft =
+        world.wallet.draft(&Spend { coins: vec![biggest(&world)], ..to_stranger(SendAmount::Sat(10_000)) }).unwrap();
     world.wallet.commit(&draft, 5).unwrap();
     let second = world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).unwrap();
     assert_eq!(second.tx.input.len(), 1);
@@ -133,8 +126,7 @@ fn a_commit_that_cannot_be_written_leaves_the_coins_free() {
 #[test]
 fn dry_runs_do_not_walk_through_the_gap() {
     let world = World::with_coins(&[50_000]);
-    let drafts: Vec<_> =
-        (0..40).map(|_| world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).unwrap()).collect();
+    let drafts: Vec<_> = (0..40).map(|_| world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).unwrap()).collect();
     let change = |draft: &crate::wallet::Draft| {
         draft.tx.output.iter().find(|out| out.script_pubkey != stranger()).unwrap().script_pubkey.clone()
     };
@@ -146,10 +138,7 @@ fn dry_runs_do_not_walk_through_the_gap() {
 #[test]
 fn fees_that_look_like_mistakes_have_to_be_forced() {
     let world = World::with_coins(&[100_000]);
-    let at = |vb, amount| Spend {
-        feerate: FeeRate::from_sat_per_vb_u32(vb),
-        ..to_stranger(SendAmount::Sat(amount))
-    };
+    let at = |vb, amount| Spend { feerate: FeeRate::from_sat_per_vb_u32(vb), ..to_stranger(SendAmount::Sat(amount)) };
     let error = world.wallet.draft(&at(100, 10_000)).unwrap_err();
     assert!(matches!(error, WalletError::FeeTooHigh { amount_sat: 10_000, .. }), "{error}");
     assert!(world.wallet.draft(&Spend { force: true, ..at(100, 10_000) }).is_ok());
@@ -180,4 +169,34 @@ fn an_address_of_another_network_is_refused() {
     let world = World::new();
     let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4".parse().unwrap();
     assert!(matches!(world.wallet.check_address(&mainnet), Err(WalletError::OtherNetwork { .. })));
+}
+
+#[test]
+fn a_withdrawal_leaves_the_outbox_when_six_blocks_have_it_or_a_conflict() {
+    let waiting = |world: &World| world.store.outbox().unwrap().len();
+    let mut world = World::with_coins(&[50_000]);
+    let tx = world.send(10_000);
+    world.mine(Some(tx.clone()));
+    for _ in 0..4 {
+        world.mine(None);
+    }
+    assert_eq!(waiting(&world), 1, "five blocks");
+    world.reorg(5, vec![]);
+    assert_eq!(waiting(&world), 1, "it is in no block again");
+    world.mine(Some(tx));
+    for _ in 0..5 {
+        world.mine(None);
+    }
+    assert_eq!(waiting(&world), 0);
+    // Spent by another copy of the seed.
+    let mut world = World::with_coins(&[50_000]);
+    let other = world.wallet.draft(&to_stranger(SendAmount::Sat(20_000))).unwrap();
+    world.send(10_000);
+    world.mine(Some(other.tx));
+    for _ in 0..5 {
+        assert_eq!(waiting(&world), 1);
+        world.mine(None);
+    }
+    assert_eq!(waiting(&world), 0);
+    assert_eq!(world.balance().confirmed_sat, 30_000 - other.fee_sat);
 }

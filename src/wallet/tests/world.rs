@@ -4,8 +4,8 @@ use bitcoin::bip32::Xpriv;
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::{
-    Amount, BlockHash, CompactTarget, FeeRate, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
-    TxMerkleNode, TxOut, Txid, Witness, absolute, transaction,
+    Amount, BlockHash, CompactTarget, FeeRate, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode,
+    TxOut, Txid, Witness, absolute, transaction,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -38,10 +38,7 @@ pub(super) fn open_store(dir: &TempDir) -> Store {
 pub(super) fn open_wallet(store: &Store) -> (Wallet, UnboundedReceiver<Watch>) {
     let (inbox, watches) = WatchInbox::new();
     let master = Xpriv::new_master(Network::Regtest, &SEED).unwrap();
-    (
-        Wallet::open(store.clone(), Ledger::open(store.clone()), &master, Network::Regtest, inbox).unwrap(),
-        watches,
-    )
+    (Wallet::open(store.clone(), Ledger::open(store.clone()), &master, Network::Regtest, inbox).unwrap(), watches)
 }
 
 impl World {
@@ -155,10 +152,7 @@ impl World {
 
     /// A server no longer shows it.
     pub(super) fn lose(&self, txid: Txid) {
-        self.deliver(Plan {
-            mempool: MempoolChange { seen: Vec::new(), gone: vec![txid] },
-            ..Plan::default()
-        });
+        self.deliver(Plan { mempool: MempoolChange { seen: Vec::new(), gone: vec![txid] }, ..Plan::default() });
     }
 
     pub(super) fn only_coin(&self) -> OutPoint {

@@ -175,7 +175,26 @@ fn play(seed: u64, events: Vec<Event>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_happens_the_contract_holds_and_in_the_end_all_is_told(seed: u64, events in prop::collection::vec(event(), 1..60)) {
+    fn whatever_happens_the_contract_holds_and_in_the_end_all_is_told(
+        seed: u64,
+        events in prop::collection::vec(event(), 1..60),
+    ) {
         play(seed, events);
     }
+}
+
+#[test]
+fn a_server_that_reorganised_and_says_so_only_after_its_proofs_failed_is_followed_again() {
+    use Event::{Answers, Mine, PushTip, Reconnect, Reorg, Wait};
+    let first = [Reconnect, Mine(vec![1], false), Mine(vec![1, 2], false), PushTip, Answers(3), Reorg(1, 1, 42)];
+    let then = [Answers(9), Wait(1000), Answers(8), Wait(1999), Answers(3), Mine(vec![], false), PushTip];
+    play(4_182_880_764_335_526, first.into_iter().chain(then).collect());
+}
+
+#[test]
+fn a_job_that_a_lost_connection_cut_off_is_done_on_the_next_though_the_status_is_the_known_one() {
+    use Event::{Answers, Mine, PushAll, Reconnect, Reorg, Watch};
+    let first = [Watch(5, false), Mine(vec![2], false), PushAll(false), Answers(4), Mine(vec![1, 3], false)];
+    let then = [Reorg(2, 1, 69), PushAll(false), Answers(6), Reconnect];
+    play(65_972_432_525_491_934, first.into_iter().chain(then).collect());
 }

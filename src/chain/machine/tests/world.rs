@@ -247,6 +247,7 @@ impl Listener {
 }
 
 pub(super) struct World {
+    params: Params,
     pub(super) machine: Machine,
     pub(super) node: Node,
     pub(super) store: Store,
@@ -272,11 +273,16 @@ impl World {
     }
 
     pub(super) fn offline(node: Node, watches: &[(u8, Owners)], seed: u64) -> Self {
-        let tree = HeaderTree::new(Params::new(Network::Regtest));
+        World::with_params(Params::new(Network::Regtest), node, watches, seed)
+    }
+
+    pub(super) fn with_params(params: Params, node: Node, watches: &[(u8, Owners)], seed: u64) -> Self {
+        let tree = HeaderTree::new(params.clone());
         let watches = watches.iter().map(|&(n, owners)| Watch { script: script(n), owners }).collect();
-        let store = Store { headers: vec![testing::genesis()], ..Store::default() };
+        let store = Store { headers: tree.headers_from(0), ..Store::default() };
         let now = u64::from(node.tip().time) * 1000;
         let mut world = World {
+            params,
             machine: Machine::new(tree, Vec::new(), None).unwrap(),
             node,
             store,
@@ -303,8 +309,7 @@ impl World {
 
     /// A crash, and a new process over what was stored. The listener keeps what it knows.
     pub(super) fn restart(&mut self) {
-        let params = Params::new(Network::Regtest);
-        let tree = HeaderTree::restore(params, self.store.base, self.store.headers.clone()).unwrap();
+        let tree = HeaderTree::restore(self.params.clone(), self.store.base, self.store.headers.clone()).unwrap();
         let records = self.store.records.values().cloned().collect();
         self.machine = Machine::new(tree, records, self.store.told).unwrap();
         self.in_flight.clear();
@@ -342,6 +347,9 @@ impl World {
                 assert!(self.in_flight.iter().filter(|(s, _)| *s == source).count() <= 8);
             }
             Action::StoreHeaders { from, headers, fork } => {
+                if self.store.headers.is_empty() {
+                    self.store.base = from;
+                }
                 self.store.headers.truncate((from - self.store.base) as usize);
                 assert_eq!(self.store.headers.len(), (from - self.store.base) as usize, "no gap");
                 self.store.headers.extend(headers);
@@ -365,6 +373,10 @@ impl World {
                 for watch in watches {
                     self.watches.push(watch.clone());
                     self.machine.on(Input::Watch(watch), self.now);
+                }
+                if plan.fork.is_some() {
+                    let believed = self.listener.unconfirmed.iter().copied().collect();
+                    self.machine.on(Input::Believed(believed), self.now);
                 }
                 self.machine.on(Input::Delivered, self.now);
             }

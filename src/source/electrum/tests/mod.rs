@@ -1,6 +1,7 @@
 //! The client against a scripted server.
 
 mod conversation;
+mod garbage;
 mod hostile;
 mod security;
 
