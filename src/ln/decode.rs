@@ -11,8 +11,7 @@ use bitcoin::Network;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::PublicKey;
 use lightning_invoice::{
-    Bolt11Invoice, Bolt11InvoiceDescriptionRef, Bolt11ParseError, Bolt11SemanticError, Currency,
-    ParseOrSemanticError,
+    Bolt11Invoice, Bolt11InvoiceDescriptionRef, Bolt11ParseError, Bolt11SemanticError, Currency, ParseOrSemanticError,
 };
 
 use crate::text::escape;
@@ -157,8 +156,7 @@ fn bare(text: &str) -> Result<&str, DecodeError> {
     if length > MAX_CHARS {
         return Err(DecodeError::TooLong(length));
     }
-    let text =
-        after_prefix(text, "lightning://").or_else(|| after_prefix(text, "lightning:")).unwrap_or(text);
+    let text = after_prefix(text, "lightning://").or_else(|| after_prefix(text, "lightning:")).unwrap_or(text);
     match after_prefix(text, "bitcoin:") {
         Some(uri) => uri
             .split_once('?')
@@ -184,10 +182,7 @@ fn explain(error: ParseOrSemanticError, text: &str, network: Network) -> DecodeE
     }
     let ours = prefix(network);
     let Some(theirs) = invoice_network(&lower) else {
-        return DecodeError::NotAnInvoice(
-            escape(&text.chars().take(12).collect::<String>()).to_string(),
-            ours,
-        );
+        return DecodeError::NotAnInvoice(escape(&text.chars().take(12).collect::<String>()).to_string(), ours);
     };
     if theirs != currency(network) {
         return DecodeError::WrongNetwork { theirs: currency_name(theirs), ours: network_name(network) };
@@ -198,9 +193,7 @@ fn explain(error: ParseOrSemanticError, text: &str, network: Network) -> DecodeE
     match error {
         // A cut invoice and a changed one both fail the checksum; only a short one is surely cut: a signature alone
         // has 104 characters, the payment hash and the secret 55 each, the checksum 6.
-        ParseOrSemanticError::ParseError(Bolt11ParseError::Bech32Error(_))
-            if text.len() < 104 + 2 * 55 + 6 =>
-        {
+        ParseOrSemanticError::ParseError(Bolt11ParseError::Bech32Error(_)) if text.len() < 104 + 2 * 55 + 6 => {
             DecodeError::Truncated
         }
         ParseOrSemanticError::ParseError(Bolt11ParseError::Bech32Error(_)) => DecodeError::Checksum,
@@ -238,9 +231,7 @@ fn other_kind(text: &str, lower: &str) -> Option<&'static str> {
             "this is a BOLT12 offer, which this release cannot pay; ask for a BOLT11 invoice (it starts with \"ln\" and the network)",
         )
     } else if starts(&["lni1", "lnr1"]) {
-        Some(
-            "this is a BOLT12 invoice or invoice request, which this release cannot pay; ask for a BOLT11 invoice",
-        )
+        Some("this is a BOLT12 invoice or invoice request, which this release cannot pay; ask for a BOLT11 invoice")
     } else if starts(&["lnurl", "keyauth:", "lnurlp:", "lnurlw:"]) {
         Some("this is an LNURL, which this release cannot resolve; ask for a BOLT11 invoice")
     } else if hex && lower.len() == 64 {
@@ -353,10 +344,7 @@ mod tests {
     fn the_facts_are_those_of_the_invoice_and_foreign_text_is_escaped() {
         let parsed = parse(&invoice(Currency::Regtest, None), Network::Regtest).unwrap();
         let before = describe(&parsed, Network::Regtest, Duration::from_secs(1_700_000_059));
-        assert_eq!(
-            (before.amount_msat, before.created_at, before.expires_at),
-            (None, 1_700_000_000, 1_700_000_060)
-        );
+        assert_eq!((before.amount_msat, before.created_at, before.expires_at), (None, 1_700_000_000, 1_700_000_060));
         assert_eq!(before.description.as_deref(), Some("coffee\\u{202e}"));
         assert_eq!((before.payment_hash, before.min_final_cltv_expiry, before.expired), ([2; 32], 18, false));
         assert!(describe(&parsed, Network::Regtest, Duration::from_secs(1_700_000_060)).expired);
@@ -368,11 +356,7 @@ mod tests {
             (Currency::Bitcoin, Network::Regtest, "the invoice is for mainnet, and this node is on regtest"),
             (Currency::Regtest, Network::Bitcoin, "the invoice is for regtest, and this node is on mainnet"),
             (Currency::Signet, Network::Testnet4, "the invoice is for signet, and this node is on testnet4"),
-            (
-                Currency::BitcoinTestnet,
-                Network::Signet,
-                "the invoice is for testnet, and this node is on signet",
-            ),
+            (Currency::BitcoinTestnet, Network::Signet, "the invoice is for testnet, and this node is on signet"),
         ];
         for (theirs, ours, said) in table {
             let text = invoice(theirs.clone(), Some(1_000));
@@ -429,8 +413,7 @@ mod tests {
     fn absurd_amounts_are_refused() {
         assert!(why(&invoice(Currency::Regtest, Some(0))).contains("amount of zero"));
         // More than 64 bits of pico-bitcoin, which the library takes for "no amount".
-        let raw =
-            parse(&invoice(Currency::Regtest, Some(1_000)), Network::Regtest).unwrap().into_signed_raw();
+        let raw = parse(&invoice(Currency::Regtest, Some(1_000)), Network::Regtest).unwrap().into_signed_raw();
         let (mut raw, _, _) = raw.into_parts();
         (raw.hrp.raw_amount, raw.hrp.si_prefix) = (Some(21_000_001), None);
         let hash = bitcoin::secp256k1::Message::from_digest(raw.signable_hash());

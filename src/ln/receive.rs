@@ -88,23 +88,13 @@ pub struct Receiver {
 
 impl Receiver {
     /// For the node of `keys`.
-    pub fn new(
-        manager: Arc<ChannelManager>,
-        keys: Arc<KeysManager>,
-        ledger: Ledger,
-        network: Network,
-    ) -> Self {
+    pub fn new(manager: Arc<ChannelManager>, keys: Arc<KeysManager>, ledger: Ledger, network: Network) -> Self {
         Self { manager, keys, ledger, network }
     }
 
     /// Makes an invoice; it is in the book before it is returned. Blocks for one write: call it where that is
     /// allowed.
-    pub fn receive(
-        &self,
-        amount_msat: Option<u64>,
-        purpose: Purpose,
-        expiry: Duration,
-    ) -> Result<Made, ReceiveError> {
+    pub fn receive(&self, amount_msat: Option<u64>, purpose: Purpose, expiry: Duration) -> Result<Made, ReceiveError> {
         check(amount_msat, &purpose, expiry)?;
         let channels = self.manager.list_channels();
         let invoice = self.sign(amount_msat, &purpose, expiry, hints(&channels, amount_msat))?;
@@ -157,8 +147,7 @@ impl Receiver {
         }
         let raw = builder.build_raw().map_err(|e| internal(&e))?;
         let signature = self.keys.sign_invoice(&raw, Recipient::Node);
-        let signed =
-            raw.sign(|_| signature).map_err(|()| ReceiveError::Internal("the key refuses to sign".into()))?;
+        let signed = raw.sign(|_| signature).map_err(|()| ReceiveError::Internal("the key refuses to sign".into()))?;
         Bolt11Invoice::from_signed(signed).map_err(|e| internal(&e))
     }
 }
@@ -188,13 +177,10 @@ fn hints(channels: &[ChannelDetails], amount_msat: Option<u64>) -> Vec<RouteHint
     let reachable: Vec<&ChannelDetails> = channels
         .iter()
         .filter(|c| {
-            c.is_channel_ready
-                && c.get_inbound_payment_scid().is_some()
-                && c.counterparty.forwarding_info.is_some()
+            c.is_channel_ready && c.get_inbound_payment_scid().is_some() && c.counterparty.forwarding_info.is_some()
         })
         .collect();
-    let known =
-        |c: &&ChannelDetails| c.is_announced && c.confirmations.is_none_or(|n| n >= PUBLIC_CONFIRMATIONS);
+    let known = |c: &&ChannelDetails| c.is_announced && c.confirmations.is_none_or(|n| n >= PUBLIC_CONFIRMATIONS);
     if reachable.iter().any(known) {
         return Vec::new();
     }
@@ -327,14 +313,10 @@ mod tests {
         let said = |channels: &[ChannelDetails], msat| warning(channels, msat).unwrap_or_default();
         assert!(said(&[], None).contains("no channel yet"));
         assert!(said(&[channel(1, |c| c.is_channel_ready = false)], None).contains("once one is"));
-        assert!(
-            said(&[channel(1, |c| c.inbound_capacity_msat = 999)], None).contains("nothing can be received")
-        );
+        assert!(said(&[channel(1, |c| c.inbound_capacity_msat = 999)], None).contains("nothing can be received"));
         let up = channel(1, |_| {});
         assert_eq!(warning(std::slice::from_ref(&up), Some(40_000_000)), None);
-        assert!(
-            said(std::slice::from_ref(&up), Some(40_000_001)).contains("at most 40000 sat can be received")
-        );
+        assert!(said(std::slice::from_ref(&up), Some(40_000_001)).contains("at most 40000 sat can be received"));
         let away = channel(2, |c| c.is_usable = false);
         assert_eq!(
             said(&[up, away.clone()], Some(50_000_000)),

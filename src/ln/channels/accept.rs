@@ -155,7 +155,7 @@ mod tests {
             (judge(POLICY, 50_000, &push, Situation { with_peer: 10, ..ROOMY }), "enough channels"),
             (judge(POLICY, 50_000, &push, Situation { opening_with_peer: 2, ..ROOMY }), "being opened"),
             (judge(POLICY, 50_000, &push, Situation { opening: 20, ..ROOMY }), "being opened"),
-            (judge(POLICY, 50_000, &push, Situation { confirmed_sat: 24_999, ..ROOMY }), "needs 50000 sat"),
+            (judge(POLICY, 50_000, &push, Situation { confirmed_sat: 24_999, ..ROOMY }), "has 24999 sat"),
             (judge(POLICY, 50_000, &push, Situation { anchors: 1, ..ROOMY }), "needs 50000 sat"),
         ];
         for (verdict, reason) in table {
@@ -168,8 +168,7 @@ mod tests {
     #[test]
     fn a_channel_that_pays_its_own_claims_needs_no_reserve() {
         let plain = ChannelTypeFeatures::only_static_remote_key();
-        let asked =
-            Asked { funding_sat: 50_000, funds: &InboundChannelFunds::PushMsat(0), channel_type: &plain };
+        let asked = Asked { funding_sat: 50_000, funds: &InboundChannelFunds::PushMsat(0), channel_type: &plain };
         assert_eq!(POLICY.judge(&asked, &Situation { confirmed_sat: 0, ..ROOMY }), Ok(()));
     }
 
@@ -177,8 +176,7 @@ mod tests {
     fn a_channel_without_confirmations_is_refused() {
         let mut eager = ChannelTypeFeatures::only_static_remote_key();
         eager.set_zero_conf_required();
-        let asked =
-            Asked { funding_sat: 50_000, funds: &InboundChannelFunds::PushMsat(0), channel_type: &eager };
+        let asked = Asked { funding_sat: 50_000, funds: &InboundChannelFunds::PushMsat(0), channel_type: &eager };
         assert!(POLICY.judge(&asked, &ROOMY).is_err());
     }
 }

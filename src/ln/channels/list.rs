@@ -165,8 +165,7 @@ mod tests {
 
     #[test]
     fn a_channel_says_what_it_waits_for() {
-        let funding =
-            lightning::chain::transaction::OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), index: 0 };
+        let funding = lightning::chain::transaction::OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), index: 0 };
         let opening = |c: &mut ChannelDetails, confirmations| {
             (c.is_usable, c.is_channel_ready, c.funding_txo) = (false, false, Some(funding));
             c.confirmations = Some(confirmations);
@@ -193,23 +192,13 @@ mod tests {
                 Standing::Opening,
                 Some("confirmations of the funding transaction: 2 of 3; and the peer, which is away"),
             ),
-            (
-                says(false, |c| opening(c, 3)),
-                Standing::Opening,
-                Some("the peer, which is away; our side is ready"),
-            ),
-            (
-                says(true, |c| opening(c, 3)),
-                Standing::Opening,
-                Some("the peer, to see enough confirmations too"),
-            ),
+            (says(false, |c| opening(c, 3)), Standing::Opening, Some("the peer, which is away; our side is ready")),
+            (says(true, |c| opening(c, 3)), Standing::Opening, Some("the peer, to see enough confirmations too")),
             (says(true, closing), Standing::Closing, Some("the peer, to agree to close")),
             (
                 says(false, closing),
                 Standing::Closing,
-                Some(
-                    "the peer, which is away, to agree on the closing transaction (`--force` closes without it)",
-                ),
+                Some("the peer, which is away, to agree on the closing transaction (`--force` closes without it)"),
             ),
         ];
         for ((standing, waits_for), expected, said) in table {

@@ -168,10 +168,8 @@ impl Channels {
         let verdict = tokio::time::timeout(OPEN_WITHIN, told).await;
         match verdict {
             Ok(Ok(Verdict::Pending { channel_id, funding })) => {
-                let confirmations_required = self
-                    .find(&channel_id.to_string())
-                    .ok()
-                    .and_then(|channel| channel.confirmations_required);
+                let confirmations_required =
+                    self.find(&channel_id.to_string()).ok().and_then(|channel| channel.confirmations_required);
                 Ok(Opened { channel_id, user_channel_id, funding, amount_sat, confirmations_required })
             }
             Ok(Ok(Verdict::Failed(why))) => Err(OpenError::Refused(why)),
@@ -206,22 +204,14 @@ impl Channels {
         let mut config = self.manager.get_current_config();
         config.channel_handshake_config.announce_for_forwarding = open.public;
         let told = self.openings.begin(user_channel_id, FundingPlan { feerate: open.feerate, keep_back });
-        let created = self.manager.create_channel(
-            open.peer,
-            amount_sat,
-            open.push_msat,
-            user_channel_id,
-            None,
-            Some(config),
-        );
+        let created =
+            self.manager.create_channel(open.peer, amount_sat, open.push_msat, user_channel_id, None, Some(config));
         match created {
             Ok(temporary) => Ok((user_channel_id, amount_sat, temporary, told)),
             Err(error) => {
                 self.openings.give_up(user_channel_id);
                 Err(match error {
-                    APIError::APIMisuseError { err } if err.starts_with("Not connected") => {
-                        OpenError::PeerAway
-                    }
+                    APIError::APIMisuseError { err } if err.starts_with("Not connected") => OpenError::PeerAway,
                     other => OpenError::Internal(words::api_error(&other)),
                 })
             }
@@ -343,9 +333,7 @@ fn after_agreement(channel: &ChannelDetails) -> String {
 }
 
 fn after_force(channel: &ChannelDetails) -> String {
-    if channel.funding_txo.is_none()
-        || channel.channel_shutdown_state == Some(ChannelShutdownState::ShutdownComplete)
-    {
+    if channel.funding_txo.is_none() || channel.channel_shutdown_state == Some(ChannelShutdownState::ShutdownComplete) {
         return "nothing was in it yet, or its closing transaction is out already".into();
     }
     let delay = channel.force_close_spend_delay.map_or_else(

@@ -34,11 +34,8 @@ pub(super) async fn generate(cx: &Context, wanted: Wanted) -> Outcome {
             cx.desk.openings.settle(wanted.user_channel_id, verdict);
             let told = "the channel will not be funded".to_owned();
             // An error means that LDK has dropped the channel already.
-            let _gone = cx.manager.force_close_broadcasting_latest_txn(
-                &wanted.temporary_channel_id,
-                &wanted.peer,
-                told,
-            );
+            let _gone =
+                cx.manager.force_close_broadcasting_latest_txn(&wanted.temporary_channel_id, &wanted.peer, told);
             Outcome::Discard(format!("a channel of {} sat was not funded: {why}", wanted.value_sat))
         }
     })
@@ -95,9 +92,9 @@ pub(super) fn splice_pending(channel_id: ChannelId, funding: OutPoint) -> Outcom
 pub(super) async fn splice_failed(cx: &Context, channel_id: ChannelId, funding: Option<OutPoint>) -> Outcome {
     match funding {
         Some(funding) => release(cx, channel_id, funding.txid).await,
-        None => Outcome::Discard(format!(
-            "a splice of channel {channel_id} came to nothing before it had a transaction"
-        )),
+        None => {
+            Outcome::Discard(format!("a splice of channel {channel_id} came to nothing before it had a transaction"))
+        }
     }
 }
 
@@ -114,9 +111,7 @@ async fn release(cx: &Context, channel_id: ChannelId, txid: Txid) -> Outcome {
     let wallet = cx.wallet.clone();
     match blocking(move || wallet.release(txid)).await {
         Ok(true) => Outcome::Done,
-        Ok(false) => {
-            Outcome::Discard(format!("funding {txid} of channel {channel_id} holds no coins of ours"))
-        }
+        Ok(false) => Outcome::Discard(format!("funding {txid} of channel {channel_id} holds no coins of ours")),
         Err(error) => Outcome::Replay(error.to_string()),
     }
 }

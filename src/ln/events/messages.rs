@@ -9,9 +9,7 @@ use super::{Context, Dial, Outcome};
 pub(super) fn connect(cx: &Context, node_id: PublicKey, addresses: Vec<SocketAddress>) -> Outcome {
     match cx.doors.dial.try_send(Dial { node_id, addresses }) {
         Ok(()) => Outcome::Done,
-        Err(_) => {
-            Outcome::Discard(format!("a message to {node_id} is dropped: too many peers wait to be dialled"))
-        }
+        Err(_) => Outcome::Discard(format!("a message to {node_id} is dropped: too many peers wait to be dialled")),
     }
 }
 

@@ -185,9 +185,7 @@ async fn route(cx: &Context, event: Event) -> Outcome {
         Event::SpliceFailed { channel_id, abandoned_funding_txo, .. } => {
             funding::splice_failed(cx, channel_id, abandoned_funding_txo).await
         }
-        Event::DiscardFunding { channel_id, funding_info } => {
-            funding::discard(cx, channel_id, funding_info).await
-        }
+        Event::DiscardFunding { channel_id, funding_info } => funding::discard(cx, channel_id, funding_info).await,
 
         Event::OpenChannelRequest {
             temporary_channel_id,
@@ -255,8 +253,7 @@ async fn route(cx: &Context, event: Event) -> Outcome {
             payments::claimable(cx, offered).await
         }
         Event::PaymentClaimed { payment_hash, amount_msat, purpose, payment_id, .. } => {
-            payments::claimed(cx, payments::Claimed { payment_hash, amount_msat, purpose, claim: payment_id })
-                .await
+            payments::claimed(cx, payments::Claimed { payment_hash, amount_msat, purpose, claim: payment_id }).await
         }
         Event::PaymentSent { payment_preimage, payment_hash, fee_paid_msat, .. } => {
             payments::sent(cx, payment_hash, payment_preimage, fee_paid_msat).await
@@ -265,9 +262,7 @@ async fn route(cx: &Context, event: Event) -> Outcome {
             payments::failed(cx, payment_id, payment_hash, reason).await
         }
         Event::PaymentPathSuccessful { payment_hash, .. } => payments::path_succeeded(payment_hash),
-        Event::PaymentPathFailed { payment_hash, failure, .. } => {
-            payments::path_failed(cx, payment_hash, &failure)
-        }
+        Event::PaymentPathFailed { payment_hash, failure, .. } => payments::path_failed(cx, payment_hash, &failure),
         Event::ProbeSuccessful { payment_hash, .. } => payments::probed(payment_hash, true),
         Event::ProbeFailed { payment_hash, .. } => payments::probed(payment_hash, false),
         Event::HTLCIntercepted { intercept_id, .. } => payments::intercepted(cx, intercept_id),
@@ -297,12 +292,8 @@ async fn route(cx: &Context, event: Event) -> Outcome {
         Event::ConnectionNeeded { node_id, addresses } => messages::connect(cx, node_id, addresses),
         Event::OnionMessageIntercepted { peer_node_id, .. } => messages::intercepted(peer_node_id),
         Event::OnionMessagePeerConnected { peer_node_id } => messages::peer_connected(peer_node_id),
-        Event::PersistStaticInvoice { .. } => {
-            messages::static_invoice("keep a static invoice for another node")
-        }
-        Event::StaticInvoiceRequested { .. } => {
-            messages::static_invoice("hand out a static invoice of another node")
-        }
+        Event::PersistStaticInvoice { .. } => messages::static_invoice("keep a static invoice for another node"),
+        Event::StaticInvoiceRequested { .. } => messages::static_invoice("hand out a static invoice of another node"),
     }
 }
 

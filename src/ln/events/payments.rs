@@ -4,9 +4,7 @@ use bitcoin::hex::DisplayHex;
 use lightning::events::{
     HTLCHandlingFailureReason, HTLCHandlingFailureType, PathFailure, PaymentFailureReason, PaymentPurpose,
 };
-use lightning::ln::channelmanager::{
-    FailureCode, InterceptId, PaymentId, RecentPaymentDetails, RecipientOnionFields,
-};
+use lightning::ln::channelmanager::{FailureCode, InterceptId, PaymentId, RecentPaymentDetails, RecipientOnionFields};
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 
@@ -60,10 +58,7 @@ pub(super) async fn claimable(cx: &Context, offered: Offered) -> Outcome {
             }
             Err(refusal) => {
                 cx.manager.fail_htlc_backwards_with_reason(&hash, refusal.code);
-                Outcome::Discard(format!(
-                    "refused a payment of {} msat ({hash}): {}",
-                    offered.amount_msat, refusal.why
-                ))
+                Outcome::Discard(format!("refused a payment of {} msat ({hash}): {}", offered.amount_msat, refusal.why))
             }
         }
     })
@@ -142,12 +137,7 @@ fn book_claim(ledger: &Ledger, claimed: Claimed) -> Result<Record, StoreError> {
 }
 
 /// `PaymentSent`: the preimage proves it, whatever was thought before.
-pub(super) async fn sent(
-    cx: &Context,
-    hash: PaymentHash,
-    preimage: PaymentPreimage,
-    fee_msat: Option<u64>,
-) -> Outcome {
+pub(super) async fn sent(cx: &Context, hash: PaymentHash, preimage: PaymentPreimage, fee_msat: Option<u64>) -> Outcome {
     let ledger = cx.ledger.clone();
     Outcome::written(
         blocking(move || {
@@ -177,9 +167,7 @@ pub(super) async fn failed(
         // So that no payment is between the book and LDK while we look.
         let _handing_over = cx.desk.hand_over.lock();
         if cx.manager.list_recent_payments().iter().any(|payment| under_way(payment, id)) {
-            return Outcome::Discard(format!(
-                "an earlier try of payment {hash} failed; the present one is under way"
-            ));
+            return Outcome::Discard(format!("an earlier try of payment {hash} failed; the present one is under way"));
         }
         Outcome::written(cx.ledger.failed(hash.0, payment_failure(reason)))
     })
@@ -224,12 +212,8 @@ pub(super) fn intercepted(cx: &Context, id: InterceptId) -> Outcome {
 
 /// `PaymentForwarded`. Without a fee LDK may repeat it, and it earned nothing.
 pub(super) fn forwarded(cx: &Context, forwarded: Forwarded) -> Outcome {
-    let Forwarded {
-        from: Some(from),
-        to: Some(to),
-        fee_msat: Some(fee_msat),
-        amount_msat: Some(amount_msat),
-    } = forwarded
+    let Forwarded { from: Some(from), to: Some(to), fee_msat: Some(fee_msat), amount_msat: Some(amount_msat) } =
+        forwarded
     else {
         return Outcome::Discard("forwarded a payment that was settled on-chain, without a known fee".into());
     };
@@ -242,10 +226,7 @@ pub(super) fn forwarded(cx: &Context, forwarded: Forwarded) -> Outcome {
 }
 
 /// `HTLCHandlingFailed`: LDK has sent it back.
-pub(super) fn handling_failed(
-    kind: &HTLCHandlingFailureType,
-    reason: Option<&HTLCHandlingFailureReason>,
-) -> Outcome {
+pub(super) fn handling_failed(kind: &HTLCHandlingFailureType, reason: Option<&HTLCHandlingFailureReason>) -> Outcome {
     tracing::debug!("{}", handling_failure(kind, reason));
     Outcome::Done
 }
@@ -272,10 +253,7 @@ mod tests {
     const PREIMAGE: PaymentPreimage = PaymentPreimage([4; 32]);
 
     fn bolt11(preimage: Option<PaymentPreimage>) -> PaymentPurpose {
-        PaymentPurpose::Bolt11InvoicePayment {
-            payment_preimage: preimage,
-            payment_secret: PaymentSecret([5; 32]),
-        }
+        PaymentPurpose::Bolt11InvoicePayment { payment_preimage: preimage, payment_secret: PaymentSecret([5; 32]) }
     }
 
     fn offered(amount_msat: u64) -> Offered {
@@ -332,11 +310,7 @@ mod tests {
         };
         let even = Offered { fields: fields(70_000), ..offered(1_000) };
         let refusal = judge(&even, None).expect_err("an even field");
-        assert!(
-            matches!(refusal.code, FailureCode::InvalidOnionPayload(Some((70_000, 0)))),
-            "{}",
-            refusal.why
-        );
+        assert!(matches!(refusal.code, FailureCode::InvalidOnionPayload(Some((70_000, 0)))), "{}", refusal.why);
         let odd = Offered { fields: fields(70_001), ..offered(1_000) };
         assert_eq!(judge(&odd, None).ok(), Some(PREIMAGE));
     }
@@ -366,13 +340,8 @@ mod tests {
     fn a_replayed_claim_is_booked_once() {
         let (_dir, ledger) = book();
         let invoice = "lnbcrt1…".to_owned();
-        let new = NewInvoice {
-            payment_hash: HASH.0,
-            amount_msat: Some(1_000),
-            description: None,
-            invoice,
-            expires_at: 9,
-        };
+        let new =
+            NewInvoice { payment_hash: HASH.0, amount_msat: Some(1_000), description: None, invoice, expires_at: 9 };
         ledger.invoice(new).unwrap();
         let first = book_claim(&ledger, claimed_once()).unwrap();
         let again = book_claim(&ledger, claimed_once()).unwrap();
@@ -388,10 +357,7 @@ mod tests {
         let (_dir, ledger) = book();
         let keysend = Claimed { purpose: PaymentPurpose::SpontaneousPayment(PREIMAGE), ..claimed_once() };
         let line = book_claim(&ledger, keysend).unwrap();
-        assert_eq!(
-            (line.kind, line.direction, line.amount_msat),
-            (Kind::Keysend, Direction::In, Some(1_000))
-        );
+        assert_eq!((line.kind, line.direction, line.amount_msat), (Kind::Keysend, Direction::In, Some(1_000)));
     }
 
     #[test]

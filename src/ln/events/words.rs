@@ -37,7 +37,8 @@ pub fn closure(reason: &ClosureReason) -> String {
         ClosureReason::ProcessingError { err } => format!("the peer broke the protocol: {}", escape(err)),
         ClosureReason::DisconnectedPeer => "the connection was lost before it was funded".into(),
         ClosureReason::OutdatedChannelManager => {
-            "the node's record of it was older than its watch after a restart, so it was closed by force for safety".into()
+            "the node's record of it was older than its watch after a restart, so it was closed by force for safety"
+                .into()
         }
         ClosureReason::CounterpartyCoopClosedUnfundedChannel => "the peer gave it up before it was funded".into(),
         ClosureReason::LocallyCoopClosedUnfundedChannel => "given up before it was funded".into(),
@@ -78,17 +79,13 @@ pub fn payment_failure(reason: Option<PaymentFailureReason>) -> &'static str {
         Some(PaymentFailureReason::RouteNotFound) => {
             "no route with enough liquidity and within the fee limit was left to try"
         }
-        Some(PaymentFailureReason::UnexpectedError) => {
-            "the payment could not be sent (unexpected error, see the log)"
-        }
+        Some(PaymentFailureReason::UnexpectedError) => "the payment could not be sent (unexpected error, see the log)",
         Some(PaymentFailureReason::UnknownRequiredFeatures) => {
             "the invoice needs features that this node does not know"
         }
         Some(PaymentFailureReason::InvoiceRequestExpired) => "the recipient sent no invoice in time",
         Some(PaymentFailureReason::InvoiceRequestRejected) => "the recipient refused to make an invoice",
-        Some(PaymentFailureReason::BlindedPathCreationFailed) => {
-            "no path for the recipient's answer could be made"
-        }
+        Some(PaymentFailureReason::BlindedPathCreationFailed) => "no path for the recipient's answer could be made",
         None => "no attempt succeeded",
     }
 }
@@ -103,10 +100,7 @@ pub fn path_failure(failure: &PathFailure) -> String {
 }
 
 /// What became of an HTLC that was not ours to keep.
-pub fn handling_failure(
-    kind: &HTLCHandlingFailureType,
-    reason: Option<&HTLCHandlingFailureReason>,
-) -> String {
+pub fn handling_failure(kind: &HTLCHandlingFailureType, reason: Option<&HTLCHandlingFailureReason>) -> String {
     let what = match kind {
         HTLCHandlingFailureType::Forward { .. } => "a payment could not be forwarded",
         HTLCHandlingFailureType::UnknownNextHop { .. } | HTLCHandlingFailureType::InvalidForward { .. } => {
@@ -147,10 +141,7 @@ mod tests {
     #[test]
     fn a_peers_text_cannot_steer_the_terminal_and_is_short() {
         let shown = refusal(&said(&format!("no\u{1b}[31m\u{202e}{}", "x".repeat(5000))));
-        assert!(
-            shown.starts_with("the peer refused the channel, saying \"no\\u{1b}[31m\\u{202e}xxx"),
-            "{shown}"
-        );
+        assert!(shown.starts_with("the peer refused the channel, saying \"no\\u{1b}[31m\\u{202e}xxx"), "{shown}");
         assert!(shown.chars().count() < 400);
         assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}'));
     }

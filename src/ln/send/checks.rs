@@ -52,15 +52,9 @@ pub(super) fn check_expiry(invoice: &Bolt11Invoice, now: u64) -> Result<(), PayE
 }
 
 /// Refuses what cannot go through, so that no line of the book is spent on it.
-pub(super) fn check_channels(
-    channels: &[ChannelDetails],
-    in_parts: bool,
-    amount_msat: u64,
-) -> Result<(), PayError> {
+pub(super) fn check_channels(channels: &[ChannelDetails], in_parts: bool, amount_msat: u64) -> Result<(), PayError> {
     if channels.is_empty() {
-        return Err(PayError::NotEnough(
-            "there is no channel to pay through; open one with `lightnode open`".into(),
-        ));
+        return Err(PayError::NotEnough("there is no channel to pay through; open one with `lightnode open`".into()));
     }
     if !channels.iter().any(|channel| channel.is_usable) {
         let away = channels.iter().filter(|channel| channel.is_channel_ready).count();
@@ -70,8 +64,7 @@ pub(super) fn check_channels(
         }));
     }
     let Sendable { all_msat, one_msat } = sendable(channels);
-    let (limit, how) =
-        if in_parts { (all_msat, "in all") } else { (one_msat, "in one part, as the invoice wants it") };
+    let (limit, how) = if in_parts { (all_msat, "in all") } else { (one_msat, "in one part, as the invoice wants it") };
     if amount_msat > limit {
         return Err(PayError::NotEnough(format!(
             "{} cannot be sent: at most {} sat can be sent now {how}, before fees",

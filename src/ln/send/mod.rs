@@ -213,8 +213,7 @@ impl Payer {
             Some(record) if record.is_open() => return Ok(Start::Joined),
             _ => {}
         }
-        let amount_msat =
-            amount(invoice.amount_milli_satoshis(), order.amount_msat).map_err(PayError::Amount)?;
+        let amount_msat = amount(invoice.amount_milli_satoshis(), order.amount_msat).map_err(PayError::Amount)?;
         check_expiry(invoice, unix_now())?;
         let in_parts = invoice.features().is_some_and(|features| features.supports_basic_mpp());
         self.check_channels(in_parts, amount_msat)?;
@@ -226,17 +225,13 @@ impl Payer {
             invoice: Some(invoice.to_string()),
             payee: Some(invoice.get_payee_pub_key().to_string()),
             description: match invoice.description() {
-                Bolt11InvoiceDescriptionRef::Direct(text) => {
-                    Some(text.as_inner().0.clone()).filter(|t| !t.is_empty())
-                }
+                Bolt11InvoiceDescriptionRef::Direct(text) => Some(text.as_inner().0.clone()).filter(|t| !t.is_empty()),
                 Bolt11InvoiceDescriptionRef::Hash(_) => None,
             },
         };
         let _handing_over = self.hand_over.lock();
         match self.ledger.begin_send(new)? {
-            Begun::Fresh(token) => {
-                Ok(self.hand_to_ldk(token, invoice, amount_msat, max_fee_msat, timeout)?)
-            }
+            Begun::Fresh(token) => Ok(self.hand_to_ldk(token, invoice, amount_msat, max_fee_msat, timeout)?),
             Begun::InFlight(_) => Ok(Start::Joined),
             Begun::Paid(record) => Ok(Start::Settled(record, true)),
         }
@@ -298,9 +293,7 @@ impl Payer {
     fn refusal(&self, error: &Bolt11PaymentError, max_fee_msat: u64) -> String {
         match error {
             Bolt11PaymentError::InvalidAmount => "the amount does not fit the invoice".into(),
-            Bolt11PaymentError::SendingFailed(RetryableSendFailure::PaymentExpired) => {
-                "the invoice has expired".into()
-            }
+            Bolt11PaymentError::SendingFailed(RetryableSendFailure::PaymentExpired) => "the invoice has expired".into(),
             Bolt11PaymentError::SendingFailed(RetryableSendFailure::OnionPacketSizeExceeded) => {
                 "the invoice's metadata is too large to be sent along".into()
             }
@@ -342,8 +335,7 @@ impl Payer {
         }
         let payer = self.clone();
         blocking(move || {
-            let reason =
-                "the time for it is over, but parts of it are out and may still arrive; do not pay it again";
+            let reason = "the time for it is over, but parts of it are out and may still arrive; do not pay it again";
             payer.ledger.unknown(hash.0, reason, payer.open_until(hash)).map(|_| ())
         })
         .await
@@ -359,15 +351,12 @@ impl Payer {
             .filter(|htlc| htlc.payment_hash == hash)
             .map(|htlc| htlc.cltv_expiry);
         let open: Vec<&ChannelDetails> = open.iter().collect();
-        let on_chain =
-            self.monitors.get_claimable_balances(&open).into_iter().filter_map(|balance| match balance {
-                Balance::MaybeTimeoutClaimableHTLC { claimable_height, payment_hash, .. }
-                    if payment_hash == hash =>
-                {
-                    Some(claimable_height)
-                }
-                _ => None,
-            });
+        let on_chain = self.monitors.get_claimable_balances(&open).into_iter().filter_map(|balance| match balance {
+            Balance::MaybeTimeoutClaimableHTLC { claimable_height, payment_hash, .. } if payment_hash == hash => {
+                Some(claimable_height)
+            }
+            _ => None,
+        });
         in_channels.chain(on_chain).max()
     }
 }

@@ -14,12 +14,8 @@ impl Payer {
     /// never left and has failed for certain; what it knows is open, and its events settle it. Blocks.
     pub fn reconcile(&self) -> Result<(), StoreError> {
         let _handing_over = self.hand_over.lock();
-        let known: HashMap<PaymentId, RecentPaymentDetails> = self
-            .manager
-            .list_recent_payments()
-            .into_iter()
-            .map(|payment| (payment_id(&payment), payment))
-            .collect();
+        let known: HashMap<PaymentId, RecentPaymentDetails> =
+            self.manager.list_recent_payments().into_iter().map(|payment| (payment_id(&payment), payment)).collect();
         for record in self.ledger.open_sends()? {
             let Ok(bytes) = <[u8; 32]>::from_hex(&record.id) else {
                 tracing::error!(id = %record.id, "a payment in the book has no payment hash for an id");
@@ -56,13 +52,9 @@ enum Fate {
 fn fate(known: Option<&RecentPaymentDetails>, open_until: Option<u32>) -> Fate {
     match known {
         Some(RecentPaymentDetails::Fulfilled { .. }) => Fate::Arrived,
-        Some(RecentPaymentDetails::Pending { .. } | RecentPaymentDetails::Abandoned { .. }) => {
-            Fate::Open(open_until)
-        }
+        Some(RecentPaymentDetails::Pending { .. } | RecentPaymentDetails::Abandoned { .. }) => Fate::Open(open_until),
         // An HTLC in a channel contradicts LDK's silence: believe the HTLC.
-        Some(RecentPaymentDetails::AwaitingInvoice { .. }) | None if open_until.is_some() => {
-            Fate::Open(open_until)
-        }
+        Some(RecentPaymentDetails::AwaitingInvoice { .. }) | None if open_until.is_some() => Fate::Open(open_until),
         Some(RecentPaymentDetails::AwaitingInvoice { .. }) | None => Fate::NeverLeft,
     }
 }
