@@ -2,7 +2,7 @@
 //!
 //! Decision: our own builder around LDK's `create_inbound_payment`, not `ChannelManager::create_bolt11_invoice`,
 //! because in 0.2.7 that one panics on testnet4 (debug builds) or labels its invoices as regtest (release builds).
-//! The cost is our own choice of route hints ([`hints`]), after LDK's rules.
+//! The cost is our own choice of route hints (`hints`), after LDK's rules.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
