@@ -53,10 +53,8 @@ async fn a_channel_opens_pays_both_ways_and_closes() {
     assert!(matches!(a.channels.close("ffffffffff"), Err(CloseError::NotFound(_))));
     a.channels.close(&id[..10]).unwrap();
     let closing = spend_of(a, opened.funding).await;
-    until("both have it in the book", || {
-        [a, b].iter().all(|node| node.ledger.closed_channels(9).unwrap().len() == 1)
-    })
-    .await;
+    until("both have it in the book", || [a, b].iter().all(|node| node.ledger.closed_channels(9).unwrap().len() == 1))
+        .await;
     let reason = a.ledger.closed_channels(9).unwrap().remove(0).reason;
     assert_eq!(reason, "both sides agreed to close it; we asked for it");
     let txid = closing.compute_txid();

@@ -9,8 +9,7 @@ use std::time::Duration;
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::{
-    Amount, CompactTarget, FeeRate, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut,
-    Txid, Witness,
+    Amount, CompactTarget, FeeRate, Network, OutPoint, ScriptBuf, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
 };
 use lightning::events::Event;
 use tokio::sync::mpsc;
@@ -93,10 +92,7 @@ impl Chain {
         let proven = merkle::prove(Arc::clone(tx), Vec::new(), 0, *header, height).unwrap();
         let owners = Owners { wallet: true, lightning: true };
         let txs = vec![PlanTx { proven: Arc::new(proven), owners }];
-        self.deliver(
-            node,
-            &Plan { block: Some(PlanBlock { header: *header, height, txs }), ..Plan::default() },
-        );
+        self.deliver(node, &Plan { block: Some(PlanBlock { header: *header, height, txs }), ..Plan::default() });
     }
 
     pub(super) fn tell_tip(&self, node: &Node) {
@@ -146,8 +142,7 @@ impl Node {
         let ledger = Ledger::open(store.clone());
         let (inbox, _watches) = WatchInbox::new();
         let wallet =
-            Wallet::open(store.clone(), ledger.clone(), &seed.wallet_xprv(NETWORK), NETWORK, inbox.clone())
-                .unwrap();
+            Wallet::open(store.clone(), ledger.clone(), &seed.wallet_xprv(NETWORK), NETWORK, inbox.clone()).unwrap();
         let ground = Ground {
             config: &config,
             seed: &seed,
@@ -162,8 +157,7 @@ impl Node {
         let Restored { ln, feeder, gossip, .. } = restored;
         let shutdown = Shutdown::new();
         let tasks = Tasks::new(shutdown.clone());
-        let accept =
-            AcceptPolicy { inbound: true, min_sat: 20_000, max_sat: 16_000_000, reserve_sat: 25_000 };
+        let accept = AcceptPolicy { inbound: true, min_sat: 20_000, max_sat: 16_000_000, reserve_sat: 25_000 };
         let (desk, (dial, _dials)) = (Desk::default(), mpsc::channel(1));
         let (manager, monitors) = (|| Arc::clone(&ln.channels), || Arc::clone(&ln.chain_monitor));
         let payer = Payer::new(PayerParts {
@@ -181,11 +175,7 @@ impl Node {
             manager: manager(),
             ledger: ledger.clone(),
             wallet: wallet.clone(),
-            claims: Claims {
-                monitors: monitors(),
-                sweeper: Arc::clone(&ln.sweeper),
-                bumper: Arc::clone(&ln.bumper),
-            },
+            claims: Claims { monitors: monitors(), sweeper: Arc::clone(&ln.sweeper), bumper: Arc::clone(&ln.bumper) },
             desk,
             doors: Doors { accept, dial },
         };
