@@ -63,7 +63,7 @@ pub enum EngineError {
 
 /// Drives the machine; to be [`Engine::run`].
 pub struct Engine {
-    machine: Machine,
+    pub(super) machine: Machine,
     pub(super) pool: Pool,
     pub(super) disk: Disk,
     listeners: Vec<Arc<dyn Listener>>,

@@ -153,7 +153,14 @@ impl Engine {
             self.outbox = Round::Again;
             return Ok(());
         }
-        let entries = blocking(|| self.disk.store.outbox())?;
+        let height = self.machine.tree().height();
+        let mut entries = blocking(|| {
+            self.disk.store.outbox_prune(height)?;
+            self.disk.store.outbox()
+        })?;
+        // What is in a block needs no sending, and a server would charge for the refusal. After a reorganisation it is
+        // not proven any more, and goes out again.
+        entries.retain(|entry| !entry.package.iter().all(|tx| self.machine.is_proven(&tx.compute_txid())));
         let sessions = || self.sessions.values().map(AsRef::as_ref);
         let all: Vec<Sending> = entries.iter().map(|entry| Sending::entry(entry, sessions())).collect();
         if !all.is_empty() {

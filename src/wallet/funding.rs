@@ -42,7 +42,8 @@ impl Wallet {
         if !state.is_confirmed(txid) {
             door::evict(&mut state, txid);
         }
-        self.settle(&mut state, vec![Row::FundingEnded(txid)])?;
+        // It must not go out any more, whoever put it into the outbox.
+        self.settle(&mut state, vec![Row::FundingEnded(txid), Row::Sent(txid)])?;
         Ok(true)
     }
 

@@ -172,6 +172,11 @@ impl Machine {
         &self.tree
     }
 
+    /// True while this transaction is proven to be in a block of our best chain.
+    pub fn is_proven(&self, txid: &Txid) -> bool {
+        self.facts.get(txid).is_some()
+    }
+
     /// True when all that the serving server knows was proven and delivered, up to our tip.
     pub fn synced(&self) -> bool {
         self.coverage() == Some(self.tree.height())
