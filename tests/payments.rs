@@ -109,7 +109,7 @@ fn bad_invoices_are_refused_with_the_reason() {
         ("truncated", own[..own.len() - 10].to_string(), 2, "invoice"),
         ("one letter changed", own.replace('q', "p"), 2, "invoice"),
         ("of another network", mainnet.to_string(), 2, "mainnet"),
-        ("our own", own.clone(), 2, "own"),
+        ("our own", own.clone(), 2, "this node"),
     ] {
         let refused = alice.run(&["pay", &invoice]);
         assert_eq!(refused.code, code, "{what}: {refused:?}");
