@@ -53,7 +53,7 @@ pub struct Tip {
     pub hash: String,
     /// The time in the block's header.
     pub time: u64,
-    /// Seconds since we learnt of it.
+    /// Seconds since the time in its header.
     pub age_secs: u64,
 }
 

@@ -21,7 +21,6 @@ mod door;
 mod error;
 mod follow;
 mod funding;
-mod outgoing;
 mod purpose;
 mod spend;
 mod state;
@@ -296,10 +295,7 @@ impl Wallet {
         door::recognise(state);
         door::gone(state, &plan.mempool.gone);
         door::seen(state, &plan.mempool.seen);
-        let mut rows = funding::ended(state);
-        if plan.tip.is_some() {
-            rows.extend(outgoing::sent(state, &self.0.store)?);
-        }
+        let rows = funding::ended(state);
         self.settle(state, rows)
     }
 }
