@@ -66,7 +66,7 @@ async fn a_channel_opens_pays_both_ways_and_closes() {
         assert_eq!((line.kind, line.state), (Kind::ChannelClose, State::Succeeded));
         assert_eq!(node.ln.closing_balances(), []);
     }
-    assert_eq!(b.wallet.balance(0).confirmed_sat, 30_000);
+    assert_eq!(b.wallet.balance(0).confirmed_sat, 100_000 + 30_000);
     story.mine_empty(6);
     assert!(story.a.ln.sweeper.tracked_spendable_outputs().is_empty(), "nothing to sweep");
     story.end().await;
