@@ -290,7 +290,8 @@ pub struct Pay {
 pub struct Entry {
     /// Payment hash, or txid.
     pub id: String,
-    /// `pay`, `receive`, `keysend`, `deposit`, `withdrawal`, `channel_open`, `channel_close`, `sweep`
+    /// `pay`, `receive`, `keysend`, `deposit`, `withdrawal`, `channel_open`, `channel_close`, `sweep`,
+    /// `fee_bump`
     pub kind: String,
     /// `in` or `out`
     pub direction: String,
