@@ -7,35 +7,8 @@ use serde_json::json;
 use crate::support::daemon::{Daemon, LIGHTNODE, Ran};
 use crate::support::eventually::eventually;
 use crate::support::scenes::{pay, two_nodes_with_a_channel};
+use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
-
-/// Runs a command on a terminal (`script` of util-linux makes one) and returns what a person would see.
-fn on_a_terminal(node: &Daemon, words: &[&str]) -> Ran {
-    let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-    let command = format!("'{LIGHTNODE}' --data-dir '{}' {}", node.folder().display(), quoted.join(" "));
-    let mut script = Command::new("script");
-    script
-        .args(["-qec", &format!("stty cols 80; {command}"), "/dev/null"])
-        .stdin(std::process::Stdio::null());
-    script.env("TERM", "xterm").output().expect("`script` of util-linux").into()
-}
-
-/// The text without colour and cursor movements.
-fn plain(text: &str) -> String {
-    let (mut plain, mut letters) = (String::new(), text.chars().peekable());
-    while let Some(letter) = letters.next() {
-        if letter == '\u{1b}' && letters.peek() == Some(&'[') {
-            for letter in letters.by_ref().skip(1) {
-                if letter.is_ascii_alphabetic() {
-                    break;
-                }
-            }
-        } else if letter != '\r' {
-            plain.push(letter);
-        }
-    }
-    plain
-}
 
 #[test]
 fn every_reading_command_speaks_json_to_programs_and_words_to_people() {
@@ -138,7 +111,7 @@ fn init_makes_a_seed_once_and_restore_reads_its_words_back() {
     assert_eq!(again.code, 6, "a second init must not touch the seed: {again:?}");
 
     let bob = Daemon::new(&world, "bob");
-    let restored = with_input(&bob, &["init", "--restore", "--yes"], &words);
+    let restored = bob.run_with_input(&["init", "--restore", "--yes"], &words);
     assert_eq!(restored.code, 0, "{restored:?}");
     let (alice, bob) = (alice.started(), bob.started());
     assert_eq!(alice.node_id(), bob.node_id());
@@ -146,19 +119,9 @@ fn init_makes_a_seed_once_and_restore_reads_its_words_back() {
     let carol = Daemon::new(&world, "carol");
     let mut wrong: Vec<&str> = words.split(' ').collect();
     wrong[3] = "lightnode";
-    let refused = with_input(&carol, &["init", "--restore", "--yes"], &wrong.join(" "));
+    let refused = carol.run_with_input(&["init", "--restore", "--yes"], &wrong.join(" "));
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("lightnode") || refused.stderr.contains("4"), "{refused:?}");
-}
-
-fn with_input(node: &Daemon, words: &[&str], input: &str) -> Ran {
-    use std::io::Write;
-    let mut command = node.command(words);
-    command.stdin(std::process::Stdio::piped());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("the binary under test starts");
-    writeln!(child.stdin.take().expect("a pipe"), "{input}").expect("the command reads");
-    child.wait_with_output().expect("the command ends").into()
 }
 
 #[test]
@@ -167,9 +130,7 @@ fn the_first_run_makes_a_seed_by_itself_and_says_where_it_lies() {
     let alice = Daemon::new(&world, "alice").started();
     assert!(alice.folder().join("seed").is_file());
     assert!(alice.log().contains("seed"), "{}", alice.log());
-    assert!(
-        !alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20])
-    );
+    assert!(!alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20]));
 }
 
 #[test]
@@ -188,10 +149,8 @@ fn stop_and_sigterm_end_the_daemon_in_good_order() {
 #[test]
 fn completions_are_printed_for_the_common_shells() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = Command::new(LIGHTNODE)
-            .args(["completions", shell])
-            .output()
-            .expect("the binary under test starts");
+        let output =
+            Command::new(LIGHTNODE).args(["completions", shell]).output().expect("the binary under test starts");
         let ran = Ran::from(output);
         assert!(ran.code == 0 && ran.stdout.contains("lightnode"), "{shell}: {ran:?}");
     }
@@ -218,9 +177,7 @@ fn a_command_before_the_node_is_ready_says_what_it_waits_for() {
 fn amounts_are_understood_in_the_usual_units() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
-    for (text, msat) in
-        [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)]
-    {
+    for (text, msat) in [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)] {
         assert_eq!(alice.json(&["receive", text])["amount_msat"], msat, "{text}");
     }
     for text in ["0", "-1", "1.5", "21000001btc", "0.000000000001btc", "many", "all"] {

@@ -34,8 +34,7 @@ fn paying_an_invoice_again_says_that_it_is_paid_and_pays_nothing() {
     assert_eq!(again["preimage"], first["preimage"]);
     assert_eq!(alice.balance("lightning_sat"), before);
     let history = bob.json(&["history"]);
-    let received =
-        history["entries"].as_array().expect("entries").iter().filter(|entry| entry["kind"] == "receive");
+    let received = history["entries"].as_array().expect("entries").iter().filter(|entry| entry["kind"] == "receive");
     assert_eq!(received.count(), 1);
 }
 
@@ -50,10 +49,7 @@ fn an_invoice_paid_twice_at_the_same_time_is_paid_once() {
     for outcome in &outcomes {
         assert!(outcome.status.success(), "{outcome:?}");
     }
-    bob.balance_is(
-        "lightning_inbound_sat",
-        bob.usable(1)[0]["receivable_msat"].as_u64().expect("msat") / 1000,
-    );
+    bob.balance_is("lightning_inbound_sat", bob.usable(1)[0]["receivable_msat"].as_u64().expect("msat") / 1000);
     let spendable = bob.usable(1)[0]["spendable_msat"].as_u64().expect("msat");
     assert!(spendable <= 50_000_000, "bob was paid more than once: {spendable}");
 }
@@ -122,8 +118,7 @@ fn bad_invoices_are_refused_with_the_reason() {
 fn an_expired_invoice_is_refused() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
-    let invoice =
-        bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_string();
+    let invoice = bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_string();
     let expired = || alice.json(&["decode", &invoice])["expired"].clone();
     eventually("the invoice to expire", expired, |seen| *seen == json!(true));
     let refused = alice.run(&["pay", &invoice]);

@@ -17,8 +17,12 @@ mod cli;
 mod config;
 /// Channels closed by force, from either side.
 mod force_close;
+/// Servers that lie: nothing of it is believed, and the next one serves.
+mod lying_servers;
 /// Deposits and withdrawals.
 mod onchain;
+/// Payments whose outcome is not known yet: said so, waited for, never paid twice.
+mod outcomes;
 /// The tools of the other tests do what those rely on.
 mod parts;
 /// `pay` and `receive`: outcomes, fees, repetition, routes, bad invoices.
@@ -27,5 +31,7 @@ mod payments;
 mod reorgs;
 /// Killed in the middle of things, the node comes up and its book tells the truth.
 mod restarts;
+/// TLS: pins, and never clear text.
+mod secure_servers;
 /// Servers that are away, come back, or are of another network.
 mod servers;
