@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
 use crate::support::proxy::{Proxy, Verdict};
-use crate::support::transcript::{Direction, Entry, Kind};
+use crate::support::transcript::{Entry, Kind};
 use crate::support::world::World;
 
 #[test]
@@ -107,19 +107,26 @@ fn a_header_without_work_is_refused_and_the_chain_followed_elsewhere() {
 #[test]
 fn a_history_that_forgets_a_proven_deposit_takes_nothing_away_and_is_said() {
     let world = World::new();
-    let (liar, alice) = served_by_a_liar(&world);
+    let forgetful = world.proxy();
+    let alice = Daemon::with_servers(&world, "alice", &[forgetful.url()]).started();
     alice.funded(&world, 70_000);
-    // From now on the liar knows of nothing, of no script.
-    liar.set_rule(|line: &Entry| match (line.kind, line.direction, line.method.as_str()) {
-        (Kind::Reply, _, "blockchain.scripthash.subscribe") => bent(line, |status| *status = Value::Null),
-        (Kind::Reply, _, "blockchain.scripthash.get_history") => bent(line, |history| *history = json!([])),
-        (_, Direction::ToServer, _) => Verdict::Forward,
+    // From now on it knows of nothing, of no script.
+    forgetful.set_rule(|line: &Entry| match (line.kind, line.method.as_str()) {
+        (Kind::Reply, "blockchain.scripthash.subscribe") => bent(line, |status| *status = Value::Null),
+        (Kind::Reply, "blockchain.scripthash.get_history") => bent(line, |history| *history = json!([])),
         _ => Verdict::Forward,
     });
-    liar.close_connections();
+    forgetful.close_connections();
+    let status = eventually(
+        "the gap to be told",
+        || alice.answering(),
+        |status| status["state"] == "degraded" && status["servers"][0]["role"] == "in_use",
+    );
+    assert!(status["why"].as_str().expect("words").contains("does not serve 1 of"), "{status}");
     world.bitcoind.mine(1);
     alice.at_height(world.bitcoind.height());
     assert_eq!(alice.balance("onchain_confirmed_sat"), 70_000);
+    assert_eq!(alice.balance("onchain_pending_sat"), 0);
 }
 
 /// Alice is served by the proxy, and could be by ElectrumX under another name: a ban is of a host.
