@@ -81,8 +81,14 @@ fn a_payment_over_three_nodes_earns_the_middle_one_its_fee() {
     open(&world, &alice, &bob, &["--public"]);
     open(&world, &bob, &carol, &[]);
     let invoice = carol.invoice("50000");
+    // A limit below the fee: it fails for certain, says so, and may be tried again.
+    let dear = alice.run(&["pay", &invoice, "--max-fee", "0"]);
+    assert_eq!(dear.code, 1, "{dear:?}");
+    assert_eq!(dear.json()["status"], "failed");
+    assert!(dear.json()["reason"].as_str().expect("a reason").contains("fee of at most 0 sat"), "{dear:?}");
     let paid = alice.json(&["pay", &invoice]);
     assert_eq!(paid["status"], "succeeded");
+    assert_eq!(paid["already"], json!(false));
     let fee = paid["fee_msat"].as_u64().expect("a fee");
     assert!(fee > 0, "{paid}");
     carol.entry(paid["id"].as_str().expect("an id"), "succeeded");

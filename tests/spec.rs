@@ -21,6 +21,8 @@ mod config;
 mod force_close;
 /// What the fuzzers have found worth keeping, as ordinary tests.
 mod fuzz_corpora;
+/// What others learn of a public channel.
+mod gossip;
 /// Servers that lie: nothing of it is believed, and the next one serves.
 mod lying_servers;
 /// Deposits and withdrawals.
