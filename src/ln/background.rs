@@ -55,9 +55,9 @@ where
             }
         })
     };
-    let Ln { kv, chain_monitor, channels, messenger, peers: manager, sweeper, logger, scorer, .. } = ln;
+    let Ln { managed, chain_monitor, channels, messenger, peers: manager, sweeper, logger, scorer, .. } = ln;
     let motor = process_events_async(
-        kv,
+        managed,
         handle,
         chain_monitor,
         channels,

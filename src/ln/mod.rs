@@ -35,6 +35,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod types;
+pub mod vault;
 
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -55,6 +56,7 @@ pub struct Ln {
     pub fees: Arc<Fees>,
     pub broadcaster: Arc<Broadcaster>,
     pub kv: Arc<Kv>,
+    pub managed: Arc<ManagedKv>,
     pub store: Store,
     pub wallet: Wallet,
     pub graph: Arc<NetworkGraph>,

@@ -45,7 +45,7 @@ impl Restored {
         H: Fn(Event) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), ReplayEvent>> + Send + 'static,
     {
-        let Self { ln, feeder: _, gossip, snapshots } = self;
+        let Self { ln, gossip, snapshots, .. } = self;
         let Doors { identity, listening, wanted } = doors;
         let announcer = Announcer::new(Arc::clone(&ln.channels), Arc::clone(&ln.peers), identity)?;
         let tip = ln.synced().await;

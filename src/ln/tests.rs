@@ -95,6 +95,7 @@ impl Node {
         let local = HostPort { host: "127.0.0.1".into(), port: 0 };
         let listening = Listening::bind(&[local]).await.expect("binds");
         let feeder = restored.listener();
+        tasks.spawn("vault", super::vault::keep(restored.vault(), shutdown.clone()));
         for (height, tx) in txs {
             feeder.apply(&chain.news(None, Some((*height, std::slice::from_ref(tx))), None), chain);
         }

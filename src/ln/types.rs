@@ -14,13 +14,14 @@ pub use super::filter::FilterInbox;
 pub use super::logger::Logger;
 pub use super::persist::Persister;
 pub use super::presence::Presence;
+pub use super::vault::{ManagedKv, Stage};
 
-/// LDK's view of the store, synchronous and asynchronous.
+/// LDK's view of the database. Monitors are written through the [`Stage`], the manager through [`ManagedKv`].
 pub type Kv = crate::store::KvStore;
 
 /// Writes monitors and their updates; [`Persister`] wraps it.
 pub type MonitorPersister = lightning::util::persist::MonitorUpdatingPersister<
-    Arc<Kv>,
+    Arc<Stage>,
     Arc<Logger>,
     Arc<KeysManager>,
     Arc<KeysManager>,
@@ -127,7 +128,7 @@ pub type Sweeper = lightning::util::sweep::OutputSweeper<
     Arc<ChangeScripts>,
     Arc<Fees>,
     Arc<FilterInbox>,
-    Arc<Kv>,
+    Arc<ManagedKv>,
     Arc<Logger>,
     Arc<KeysManager>,
 >;

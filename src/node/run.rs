@@ -23,6 +23,7 @@ use crate::ln::receive::Receiver;
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Payer, PayerParts};
 use crate::ln::start::Doors as Entrance;
+use crate::ln::vault;
 use crate::wallet::Wallet;
 
 /// Peers that LDK wants dialled and that are not dialled yet.
@@ -78,6 +79,7 @@ impl Opened {
             engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
         let (engine, handle) = Engine::new(engine_parts)?;
 
+        tasks.spawn("vault", vault::keep(restored.vault(), tasks.shutdown().clone()));
         let teller = wallet.clone();
         let sender = handle.clone();
         tasks.spawn(

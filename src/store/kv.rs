@@ -132,6 +132,45 @@ fn delete(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
+/// A change of one key, to be made together with others in one [`Store::write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvChange {
+    key: Key,
+    /// `None`: the key goes.
+    value: Option<Vec<u8>>,
+}
+
+impl KvChange {
+    /// The key gets this value.
+    pub fn put(primary: &str, secondary: &str, key: &str, value: Vec<u8>) -> Self {
+        Self { key: Key::new(primary, secondary, key), value: Some(value) }
+    }
+
+    /// The key goes.
+    pub fn remove(primary: &str, secondary: &str, key: &str) -> Self {
+        Self { key: Key::new(primary, secondary, key), value: None }
+    }
+
+    /// The new value, if it is this key that changes.
+    pub fn of(&self, primary: &str, secondary: &str, key: &str) -> Option<Option<&[u8]>> {
+        (self.key == Key::new(primary, secondary, key)).then_some(self.value.as_deref())
+    }
+
+    /// The key and whether it stays, if it is one of these namespaces.
+    pub fn within(&self, primary: &str, secondary: &str) -> Option<(&str, bool)> {
+        let here = self.key.primary == primary && self.key.secondary == secondary;
+        here.then_some((self.key.key.as_str(), self.value.is_some()))
+    }
+
+    /// Carries it out.
+    pub fn apply(&self, tx: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+        match &self.value {
+            Some(value) => put(tx, &self.key, value),
+            None => delete(tx, &self.key),
+        }
+    }
+}
+
 impl KvStore {
     pub(super) fn new(store: Store) -> Self {
         Self { store }

@@ -39,7 +39,7 @@ use rusqlite::{Connection, Transaction};
 
 pub use self::bans::Ban;
 pub use self::error::StoreError;
-pub use self::kv::KvStore;
+pub use self::kv::{KvChange, KvStore};
 pub use self::outbox::{OutboxEntry, Verdict};
 pub use self::peers::KnownPeer;
 

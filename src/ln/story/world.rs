@@ -154,9 +154,10 @@ impl Node {
             halt: crate::ln::persist::halt,
         };
         let (restored, mut packages) = Restored::restore(ground).unwrap();
-        let Restored { ln, feeder, gossip, .. } = restored;
+        let Restored { ln, feeder, gossip, vault, .. } = restored;
         let shutdown = Shutdown::new();
         let tasks = Tasks::new(shutdown.clone());
+        tasks.spawn("vault", crate::ln::vault::keep(vault, shutdown.clone()));
         let accept = AcceptPolicy { inbound: true, min_sat: 20_000, max_sat: 16_000_000, reserve_sat: 25_000 };
         let (desk, (dial, _dials)) = (Desk::default(), mpsc::channel(1));
         let (manager, monitors) = (|| Arc::clone(&ln.channels), || Arc::clone(&ln.chain_monitor));
