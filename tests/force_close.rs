@@ -32,11 +32,7 @@ fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     bob.kill();
     let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
     alice.json(&["close", &id, "--force"]);
-    crate::support::eventually::eventually(
-        "the commitment",
-        || world.bitcoind.mempool(),
-        |all| !all.is_empty(),
-    );
+    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
     world.bitcoind.mine(6);
     bob.start();
     bob.ready();
@@ -49,11 +45,7 @@ fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
     let before = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
     let id = closer.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
     closer.json(&["close", &id, "--force"]);
-    crate::support::eventually::eventually(
-        "the commitment",
-        || world.bitcoind.mempool(),
-        |all| !all.is_empty(),
-    );
+    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
     world.bitcoind.mine(1);
     closer.at_height(world.bitcoind.height());
     let closing = closer.json(&["balance"])["closing"].clone();
@@ -61,8 +53,7 @@ fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
 
     // Both are paid; together they have all but the fees.
     let there = || {
-        let (mine, theirs) =
-            (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
+        let (mine, theirs) = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
         mine + theirs > before.0 + before.1 + CHANNEL - 30_000
     };
     mine_until(world, MOST_BLOCKS, &[closer, other], there);

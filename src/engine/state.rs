@@ -67,8 +67,7 @@ impl fmt::Display for Phase {
 
 impl EngineState {
     pub(super) fn of(machine: &Machine, pool: &Pool, now: Instant) -> Self {
-        let Progress { serving, height, claimed, watches, pending, degraded, clock_behind, .. } =
-            machine.progress();
+        let Progress { serving, height, claimed, watches, pending, degraded, clock_behind, .. } = machine.progress();
         let servers = pool.status(now);
         let phase = match (serving, claimed) {
             (None, _) => Phase::without_server(&servers),

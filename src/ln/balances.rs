@@ -38,8 +38,7 @@ struct Paid {
 impl Ln {
     /// All amounts that are on their way back from channels.
     pub fn closing_balances(&self) -> Vec<Closing> {
-        let open: Vec<ChannelId> =
-            self.channels.list_channels().iter().map(|channel| channel.channel_id).collect();
+        let open: Vec<ChannelId> = self.channels.list_channels().iter().map(|channel| channel.channel_id).collect();
         let mut all = Vec::new();
         for id in self.chain_monitor.list_monitors().into_iter().filter(|id| !open.contains(id)) {
             // Archived between the two calls: nothing is left of it.
@@ -105,10 +104,9 @@ fn of_monitor(id: ChannelId, balance: &Balance) -> Option<Closing> {
             };
             (format!("{what}, until block {confirmation_height}"), Some(*confirmation_height))
         }
-        Balance::ContentiousClaimable { timeout_height, .. } => (
-            format!("our claim of a payment to confirm; the peer may take it from block {timeout_height}"),
-            None,
-        ),
+        Balance::ContentiousClaimable { timeout_height, .. } => {
+            (format!("our claim of a payment to confirm; the peer may take it from block {timeout_height}"), None)
+        }
         Balance::MaybeTimeoutClaimableHTLC { claimable_height, .. } => (
             format!(
                 "a payment that is still open: ours from block {claimable_height}, unless the peer shows its preimage"

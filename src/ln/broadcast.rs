@@ -94,10 +94,7 @@ fn parents_first(txs: &[&Transaction]) -> Package {
     let mut sorted = Vec::with_capacity(txs.len());
     while !left.is_empty() {
         let waits = |at: usize| {
-            txs[at]
-                .input
-                .iter()
-                .any(|input| left.iter().any(|other| txids[*other] == input.previous_output.txid))
+            txs[at].input.iter().any(|input| left.iter().any(|other| txids[*other] == input.previous_output.txid))
         };
         // Transactions cannot spend each other in a circle, so that one is always free.
         let next = left.iter().position(|at| !waits(*at)).unwrap_or(0);
@@ -118,17 +115,9 @@ mod tests {
     fn tx(number: u32, parents: &[&Transaction]) -> Transaction {
         let input = parents
             .iter()
-            .map(|parent| TxIn {
-                previous_output: OutPoint::new(parent.compute_txid(), 0),
-                ..TxIn::default()
-            })
+            .map(|parent| TxIn { previous_output: OutPoint::new(parent.compute_txid(), 0), ..TxIn::default() })
             .collect();
-        Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::from_consensus(number),
-            input,
-            output: Vec::new(),
-        }
+        Transaction { version: Version::TWO, lock_time: LockTime::from_consensus(number), input, output: Vec::new() }
     }
 
     fn broadcaster() -> (tempfile::TempDir, Broadcaster) {

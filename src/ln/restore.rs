@@ -188,11 +188,7 @@ impl Restored {
         let feeder = Arc::new(Feeder::new(vec![
             Confirmable { name: "channels", confirm: channels.clone(), told: told.0 },
             Confirmable { name: "monitors", confirm: chain_monitor.clone(), told: told.1 },
-            Confirmable {
-                name: "sweeper",
-                confirm: sweeper.clone(),
-                told: block_ref(sweeper.current_best_block()),
-            },
+            Confirmable { name: "sweeper", confirm: sweeper.clone(), told: block_ref(sweeper.current_best_block()) },
         ]));
         let messenger = Arc::new(OnionMessenger::new(
             Arc::clone(&base.keys),
@@ -305,8 +301,7 @@ fn channel_manager(
         return match <(BlockHash, ChannelManager)>::read(&mut Cursor::new(&bytes), args) {
             Ok((_, manager)) => Ok(manager),
             Err(DecodeError::DangerousValue) => Err(RestoreError::Damaged(
-                "a channel's monitor is older than the channel itself, so that using it could lose its money"
-                    .into(),
+                "a channel's monitor is older than the channel itself, so that using it could lose its money".into(),
             )),
             Err(error) => Err(RestoreError::Damaged(error.to_string())),
         };
@@ -392,11 +387,7 @@ fn block_ref(best: BestBlock) -> BlockRef {
     BlockRef { height: best.height, hash: best.block_hash }
 }
 
-fn get(
-    kv: &Kv,
-    [primary, secondary, key]: [&str; 3],
-    what: &'static str,
-) -> Result<Option<Vec<u8>>, RestoreError> {
+fn get(kv: &Kv, [primary, secondary, key]: [&str; 3], what: &'static str) -> Result<Option<Vec<u8>>, RestoreError> {
     match KVStoreSync::read(kv, primary, secondary, key) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -40,12 +40,7 @@ pub struct Doors<'a> {
 
 impl Restored {
     /// Waits until the chain was told, and then lets events, timers and peers begin. `handle` gets every event.
-    pub async fn start<H, F>(
-        self,
-        tasks: &Tasks,
-        doors: Doors<'_>,
-        handle: H,
-    ) -> Result<Running, AnnounceError>
+    pub async fn start<H, F>(self, tasks: &Tasks, doors: Doors<'_>, handle: H) -> Result<Running, AnnounceError>
     where
         H: Fn(Event) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), ReplayEvent>> + Send + 'static,

@@ -62,11 +62,8 @@ pub type Router = lightning::routing::router::DefaultRouter<
 >;
 
 /// Finds paths for onion messages.
-pub type MessageRouter = lightning::onion_message::messenger::DefaultMessageRouter<
-    Arc<NetworkGraph>,
-    Arc<Logger>,
-    Arc<KeysManager>,
->;
+pub type MessageRouter =
+    lightning::onion_message::messenger::DefaultMessageRouter<Arc<NetworkGraph>, Arc<Logger>, Arc<KeysManager>>;
 
 /// The channels. Only they ask where closes go, and so have [`Signers`]; everyone else just signs.
 pub type ChannelManager = lightning::ln::channelmanager::ChannelManager<
@@ -98,8 +95,7 @@ pub type OnionMessenger = lightning::onion_message::messenger::OnionMessenger<
 pub type UtxoLookup = dyn lightning::routing::utxo::UtxoLookup + Send + Sync;
 
 /// Gossip over the peer protocol.
-pub type P2pGossip =
-    lightning::routing::gossip::P2PGossipSync<Arc<NetworkGraph>, Arc<UtxoLookup>, Arc<Logger>>;
+pub type P2pGossip = lightning::routing::gossip::P2PGossipSync<Arc<NetworkGraph>, Arc<UtxoLookup>, Arc<Logger>>;
 
 /// Gossip as snapshots from a server.
 pub type RapidGossip = lightning_rapid_gossip_sync::RapidGossipSync<Arc<NetworkGraph>, Arc<Logger>>;

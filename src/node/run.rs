@@ -42,9 +42,8 @@ impl Opened {
     /// Brings the node up; returns when it runs, or when it is to stop before that. What it starts ends with the tasks.
     pub async fn run(self) -> Result<(), NodeError> {
         let node = self.node();
-        let listening = Listening::bind(&node.config().node.listen)
-            .await
-            .map_err(|error| failed("listen for peers", &error))?;
+        let listening =
+            Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
         let begun = tokio::task::spawn_blocking(move || self.restore(listening)).await;
         let ready = begun.map_err(|error| failed("restore the node", &error))??;
         let shutdown = node.0.tasks.shutdown().clone();
@@ -61,8 +60,7 @@ impl Opened {
         let tasks = &node.0.tasks;
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
-        let machine =
-            engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
+        let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
         let ground = Ground {
             config,
@@ -80,14 +78,8 @@ impl Opened {
         let listeners: Vec<Arc<dyn Listener>> =
             vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
         let pool = engine::pool(config, &store)?;
-        let engine_parts = engine::Parts {
-            machine,
-            pool,
-            store: store.clone(),
-            listeners,
-            inbox: watches,
-            fees: fees.clone(),
-        };
+        let engine_parts =
+            engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
         let (engine, handle) = Engine::new(engine_parts)?;
 
         tasks.spawn("vault", vault::keep(restored.vault(), tasks.shutdown().clone()));

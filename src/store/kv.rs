@@ -205,11 +205,7 @@ impl KvStore {
 
     fn hold(&self, key: Key, value: Option<Vec<u8>>) -> Result<(), StoreError> {
         locked(&self.store.0.kv.0).put(key, value, Instant::now());
-        if self.store.0.writer.wake() {
-            Ok(())
-        } else {
-            Err(StoreError::Closed { what: "hold a cached value" })
-        }
+        if self.store.0.writer.wake() { Ok(()) } else { Err(StoreError::Closed { what: "hold a cached value" }) }
     }
 
     fn remove_lazily(&self, key: Key) -> Result<(), StoreError> {
@@ -233,12 +229,8 @@ impl KVStoreSync for KvStore {
 
     fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> Result<(), io::Error> {
         let key = Key::new(primary, secondary, key);
-        if key.is_cache() {
-            self.hold(key, Some(buf))
-        } else {
-            self.store.write(WRITE, move |tx| put(tx, &key, &buf))
-        }
-        .map_err(io_error)
+        if key.is_cache() { self.hold(key, Some(buf)) } else { self.store.write(WRITE, move |tx| put(tx, &key, &buf)) }
+            .map_err(io_error)
     }
 
     fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> Result<(), io::Error> {
@@ -263,13 +255,7 @@ impl KVStore for KvStore {
         ready(KVStoreSync::read(self, primary, secondary, key))
     }
 
-    fn write(
-        &self,
-        primary: &str,
-        secondary: &str,
-        key: &str,
-        buf: Vec<u8>,
-    ) -> AsyncResult<'static, (), io::Error> {
+    fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> AsyncResult<'static, (), io::Error> {
         let key = Key::new(primary, secondary, key);
         if key.is_cache() {
             return ready(self.hold(key, Some(buf)).map_err(io_error));
@@ -278,13 +264,7 @@ impl KVStore for KvStore {
         Box::pin(async move { queued.await.map_err(io_error) })
     }
 
-    fn remove(
-        &self,
-        primary: &str,
-        secondary: &str,
-        key: &str,
-        lazy: bool,
-    ) -> AsyncResult<'static, (), io::Error> {
+    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
         let key = Key::new(primary, secondary, key);
         if key.is_cache() {
             return ready(self.hold(key, None).map_err(io_error));
