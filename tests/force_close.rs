@@ -57,9 +57,7 @@ fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
         mine + theirs > before.0 + before.1 + CHANNEL - 30_000
     };
     mine_until(world, MOST_BLOCKS, &[closer, other], there);
-    assert!(
-        closer.balance("onchain_confirmed_sat") + other.balance("onchain_confirmed_sat") < DEPOSIT + 200_000
-    );
+    assert!(closer.balance("onchain_confirmed_sat") + other.balance("onchain_confirmed_sat") < DEPOSIT + 200_000);
     swept(closer);
     swept(other);
 }

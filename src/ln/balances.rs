@@ -56,9 +56,9 @@ impl Ln {
     fn paid_home(&self, monitor: &ChannelMonitor) -> Vec<Paid> {
         let funding = monitor.get_funding_txo().into_bitcoin_outpoint();
         let watched = monitor.get_outputs_to_watch();
-        let outpoints = watched.iter().flat_map(|(txid, outputs)| {
-            outputs.iter().map(|(vout, _)| OutPoint { txid: *txid, vout: *vout })
-        });
+        let outpoints = watched
+            .iter()
+            .flat_map(|(txid, outputs)| outputs.iter().map(|(vout, _)| OutPoint { txid: *txid, vout: *vout }));
         outpoints
             .filter_map(|output| {
                 let height = self.wallet.paid_by_spender(output)?;

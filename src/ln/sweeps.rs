@@ -92,8 +92,7 @@ impl Sweeps {
 fn is_home(output: &SpendableOutputDescriptor, wallet: &Wallet) -> bool {
     match output {
         SpendableOutputDescriptor::StaticOutput { output, .. } => wallet.owns_script(&output.script_pubkey),
-        SpendableOutputDescriptor::DelayedPaymentOutput(_)
-        | SpendableOutputDescriptor::StaticPaymentOutput(_) => false,
+        SpendableOutputDescriptor::DelayedPaymentOutput(_) | SpendableOutputDescriptor::StaticPaymentOutput(_) => false,
     }
 }
 
@@ -106,13 +105,10 @@ fn is_due(outputs: &[TrackedSpendableOutput], height: u32) -> bool {
         OutputSpendStatus::PendingInitialBroadcast { delayed_until_height } => {
             delayed_until_height.is_none_or(|until| until <= height)
         }
-        OutputSpendStatus::PendingFirstConfirmation {
-            latest_broadcast_height, latest_spending_tx, ..
-        } => {
+        OutputSpendStatus::PendingFirstConfirmation { latest_broadcast_height, latest_spending_tx, .. } => {
             // A part of it went with an earlier sweep, so that it can never confirm.
             let is_dead = || outputs.iter().any(|other| confirmed(other) && other.is_spent_in(latest_spending_tx));
-            latest_broadcast_height.saturating_add(AGAIN) <= height
-                || (*latest_broadcast_height < height && is_dead())
+            latest_broadcast_height.saturating_add(AGAIN) <= height || (*latest_broadcast_height < height && is_dead())
         }
         OutputSpendStatus::PendingThresholdConfirmations { .. } => false,
     };

@@ -75,8 +75,7 @@ impl Opened {
         let (restored, packages) =
             Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
         let purposes = Arc::new(Purposes::new(wallet.clone(), restored.ln().chain_monitor.clone()));
-        let listeners: Vec<Arc<dyn Listener>> =
-            vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
+        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
         let pool = engine::pool(config, &store)?;
         let engine_parts =
             engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
@@ -102,11 +101,7 @@ impl Opened {
             manager: ln.channels.clone(),
             ledger: ledger.clone(),
             wallet: wallet.clone(),
-            claims: Claims {
-                monitors: ln.chain_monitor.clone(),
-                sweeps: ln.sweeps.clone(),
-                bumper: ln.bumper.clone(),
-            },
+            claims: Claims { monitors: ln.chain_monitor.clone(), sweeps: ln.sweeps.clone(), bumper: ln.bumper.clone() },
             desk: desk.clone(),
             doors: Doors { accept: policy, dial },
         };

@@ -138,7 +138,8 @@ impl Wallet {
     /// pay them, the oldest of them.
     pub fn new_address(&self) -> Result<NewAddress, WalletError> {
         let mut state = self.state();
-        let (first, next) = (state.after_last_proven(KeychainKind::External), state.bdk.next_derivation_index(KeychainKind::External));
+        let (first, next) =
+            (state.after_last_proven(KeychainKind::External), state.bdk.next_derivation_index(KeychainKind::External));
         if next >= first + WAITING_AT_MOST {
             // One that a claim says is used already comes last.
             let unused = state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
