@@ -25,8 +25,8 @@ use lightning::routing::scoring::ProbabilisticScoringFeeParameters;
 use lightning::sign::{EntropySource, NodeSigner};
 use lightning::util::config::UserConfig;
 use lightning::util::persist::{
-    KVStoreSync, OUTPUT_SWEEPER_PERSISTENCE_KEY,
-    OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE, OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
+    KVStoreSync, OUTPUT_SWEEPER_PERSISTENCE_KEY, OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
+    OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
 };
 use lightning::util::ser::{ReadableArgs, Writeable};
 use tokio::sync::mpsc;
@@ -327,12 +327,7 @@ fn channel_manager(
     Ok(manager)
 }
 
-fn sweeper(
-    base: &Base,
-    managed: &Arc<ManagedKv>,
-    wallet: &Wallet,
-    best: BestBlock,
-) -> Result<Sweeper, RestoreError> {
+fn sweeper(base: &Base, managed: &Arc<ManagedKv>, wallet: &Wallet, best: BestBlock) -> Result<Sweeper, RestoreError> {
     const KEY: [&str; 3] = [
         OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
         OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,

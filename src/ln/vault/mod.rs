@@ -174,13 +174,7 @@ impl KVStore for ManagedKv {
         Box::pin(async move { written.await.map_err(|error| io::Error::new(io::ErrorKind::Other, error)) })
     }
 
-    fn remove(
-        &self,
-        primary: &str,
-        secondary: &str,
-        key: &str,
-        lazy: bool,
-    ) -> AsyncResult<'static, (), io::Error> {
+    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
         KVStore::remove(&*self.plain, primary, secondary, key, lazy)
     }
 

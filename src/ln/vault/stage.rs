@@ -114,7 +114,9 @@ impl KVStoreSync for Stage {
         };
         match staged {
             Some(Some(value)) => Ok(value),
-            Some(None) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{primary}/{secondary}/{key} is removed"))),
+            Some(None) => {
+                Err(io::Error::new(io::ErrorKind::NotFound, format!("{primary}/{secondary}/{key} is removed")))
+            }
             None => KVStoreSync::read(&*self.below, primary, secondary, key),
         }
     }
