@@ -1,7 +1,7 @@
 """Real parts on regtest for the demo and the benchmarks: bitcoind, ElectrumX, lightnode daemons.
 
 Everything listens on loopback, on ports that the system chose, in one temporary folder, and ends with the
-`Regtest` block, also when it fails or is interrupted.
+`Regtest` block, also when it fails or is interrupted. LIGHTNODE_KEEP=1 leaves the folder.
 """
 
 import base64
@@ -31,6 +31,49 @@ except ImportError:
     pass
 """
 DEADLINE = float(os.environ.get("LIGHTNODE_TEST_DEADLINE", "60"))
+LIBC = ctypes.CDLL(None)
+# What the caller has set for a node of his own is not for ours.
+SURROUNDINGS = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNODE_")}
+
+
+class Failed(Exception):
+    """Said to the caller without a stack of Python."""
+
+
+class CommandFailed(Failed):
+    pass
+
+
+def run(main):
+    """Runs a script's `main`. A signal ends it as an error does: every `with` block clears up."""
+
+    def interrupted(number, _):
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
+    try:
+        main()
+    except (Failed, OSError, subprocess.SubprocessError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def build():
+    """The release binary."""
+    command = ["cargo", "build", "--release", "--locked", "--bin", "lightnode"]
+    cargo = subprocess.Popen(
+        [*command, "--message-format=json-render-diagnostics"], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        # `executable` is null for what is no program.
+        made = [json.loads(line).get("executable") for line in cargo.stdout]
+        if cargo.wait():
+            raise Failed(f"{' '.join(command)} failed")
+    finally:
+        if cargo.poll() is None:
+            os.killpg(cargo.pid, signal.SIGTERM)
+            cargo.wait()
+    return Path([path for path in made if path][-1])
 
 
 def free_port():
@@ -50,39 +93,47 @@ def eventually(what, condition, deadline=DEADLINE, step=0.02):
         except (OSError, http.client.HTTPException, CommandFailed) as error:
             last = error
         time.sleep(step)
-    raise SystemExit(f"gave up after {deadline:.0f} s waiting for {what}; last seen: {last!r}")
+    raise Failed(f"gave up after {deadline:.0f} s waiting for {what}; last seen: {last!r}")
 
 
 def _die_with_parent():
     # PR_SET_PDEATHSIG = 1: no child outlives this script, however it ends.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    LIBC.prctl(1, signal.SIGKILL)
 
 
-class CommandFailed(Exception):
-    pass
+def short_folder(parent=None):
+    """A new folder. A Unix socket has to fit into 100 bytes with its path, so not below a long TMPDIR."""
+    parent = parent or tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="lightnode-", dir=parent if len(os.fsencode(parent)) < 60 else "/tmp"))
 
 
 class Regtest:
-    """bitcoind and ElectrumX."""
+    """bitcoind and ElectrumX, in a new folder below `parent`."""
 
-    def __init__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="lightnode-"))
-        self.children = []
-        parts = subprocess.run([ROOT / "scripts/regtest-deps"], check=True, capture_output=True, text=True).stdout
-        self.parts = dict(word.split("=", 1) for word in shlex.split(parts))
+    def __init__(self, parent=None):
+        # What has to be fetched first is said on stderr.
+        parts = subprocess.run([ROOT / "scripts/regtest-deps"], stdout=subprocess.PIPE, text=True)
+        if parts.returncode:
+            raise Failed("without bitcoind and ElectrumX there is nothing to run on")
+        self.parts = dict(word.split("=", 1) for word in shlex.split(parts.stdout))
+        self.children, self.logs = [], []
+        self.folder = short_folder(parent)
 
     def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: sys.exit(130))
         try:
             self._start_bitcoind()
             self._start_electrumx()
         except BaseException:
-            self.__exit__()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        # A second Ctrl-C does not keep us from clearing up.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        if kind and issubclass(kind, Exception):
+            self._show_logs()
         for child in reversed(self.children):
             child.terminate()
         for child in reversed(self.children):
@@ -91,19 +142,31 @@ class Regtest:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-        if not os.environ.get("LIGHTNODE_KEEP"):
+        if os.environ.get("LIGHTNODE_KEEP"):
+            print(f"kept: {self.folder}", file=sys.stderr)
+        else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _show_logs(self):
+        for log in self.logs:
+            print(f"--- the end of {log.name}", file=sys.stderr)
+            print(*log.read_text(errors="replace").splitlines()[-12:], sep="\n", file=sys.stderr)
+
     def spawn(self, name, command, env=None):
-        log = open(self.folder / f"{name}.log", "ab")
-        child = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **(env or {})},
-            preexec_fn=_die_with_parent,
-        )
+        path = self.folder / f"{name}.log"
+        if path not in self.logs:
+            self.logs.append(path)
+        with open(path, "ab") as log:
+            child = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**SURROUNDINGS, **(env or {})},
+                preexec_fn=_die_with_parent,
+                # Ctrl-C in a terminal is for this script alone, which ends them in order.
+                start_new_session=True,
+            )
         self.children.append(child)
         return child
 
@@ -133,8 +196,8 @@ class Regtest:
             "electrumx",
             [self.parts["ELECTRUMX"]],
             env={
-                "PYTHONPATH": str(data / "shim"), "COIN": "Bitcoin", "NET": "regtest", "DB_DIRECTORY": str(data), "ALLOW_ROOT": "1",
-                "DAEMON_URL": f"http://demo:demo@127.0.0.1:{self.rpc_port}/",
+                "PYTHONPATH": str(data / "shim"), "COIN": "Bitcoin", "NET": "regtest", "DB_DIRECTORY": str(data),
+                "ALLOW_ROOT": "1", "DAEMON_URL": f"http://demo:demo@127.0.0.1:{self.rpc_port}/",
                 "SERVICES": f"tcp://127.0.0.1:{self.electrum_port},rpc://127.0.0.1:{free_port()}",
                 "PEER_DISCOVERY": "", "COST_SOFT_LIMIT": "0", "COST_HARD_LIMIT": "0",
                 "DAEMON_POLL_INTERVAL_BLOCKS": "100", "DAEMON_POLL_INTERVAL_MEMPOOL": "100",
@@ -180,21 +243,28 @@ class Daemon:
         )
         self.child = None
 
-    def start(self):
-        self.child = self.world.spawn(self.name, self._command("run"))
+    def start(self, env=None):
+        self.child = self.world.spawn(self.name, self.command("run"), env)
         return self
 
-    def _command(self, *words):
-        return [self.binary, "--data-dir", self.folder, *words]
+    def stop(self):
+        self.cli("stop")
+        self.child.wait(20)
 
-    def cli(self, *words, ok=(0,)):
+    def command(self, *words):
+        return [str(word) for word in (self.binary, "--data-dir", self.folder, *words)]
+
+    def cli(self, *words):
         """The JSON that a command prints."""
-        run = subprocess.run(
-            [str(word) for word in self._command("--json", *words)], capture_output=True, text=True, timeout=120
-        )
-        if run.returncode not in ok:
-            raise CommandFailed(f"{self.name}: lightnode {' '.join(map(str, words))}: {run.stdout}{run.stderr}".strip())
-        return json.loads(run.stdout) if run.stdout.strip() else None
+        try:
+            ran = subprocess.run(
+                self.command("--json", *words), capture_output=True, text=True, timeout=120, env=SURROUNDINGS
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandFailed(f"{self.name}: {error}") from error
+        if ran.returncode:
+            raise CommandFailed(f"{self.name}: lightnode {' '.join(map(str, words))}: {ran.stdout}{ran.stderr}".strip())
+        return json.loads(ran.stdout) if ran.stdout.strip() else None
 
     def peer(self):
         return f"{self.cli('status')['node_id']}@127.0.0.1:{self.port}"

@@ -38,6 +38,7 @@ fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     bob.ready();
     mine_until(&world, 20, &[&bob], || bob.balance("onchain_confirmed_sat") > 90_000);
     bob.without_channels();
+    swept(&bob);
 }
 
 fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
@@ -57,4 +58,14 @@ fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
     };
     mine_until(world, MOST_BLOCKS, &[closer, other], there);
     assert!(closer.balance("onchain_confirmed_sat") + other.balance("onchain_confirmed_sat") < DEPOSIT + 200_000);
+    swept(closer);
+    swept(other);
+}
+
+/// Its book calls what came home by its name, once, and not a deposit.
+fn swept(node: &Daemon) {
+    let sweeps = node.entries("sweep");
+    let there: Vec<_> = sweeps.iter().filter(|sweep| sweep["status"] == "succeeded").collect();
+    assert_eq!(there.len(), 1, "{sweeps:?}");
+    assert_eq!(there[0]["direction"], "in", "{sweeps:?}");
 }

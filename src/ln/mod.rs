@@ -23,13 +23,16 @@ pub mod logger;
 pub mod peers;
 pub mod persist;
 pub mod presence;
+pub mod purposes;
 pub mod receive;
 pub mod restore;
 pub mod send;
 pub mod settings;
+pub mod signers;
 pub mod start;
 #[cfg(test)]
 mod story;
+pub mod sweeps;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -70,6 +73,8 @@ pub struct Ln {
     pub peers: Arc<PeerManager>,
     pub presence: Arc<Presence>,
     pub sweeper: Arc<Sweeper>,
+    /// What drives the sweeper.
+    pub sweeps: Arc<Sweeps>,
     pub bumper: Arc<Bumper>,
     /// The best block that LDK was told in this run.
     pub tip: watch::Receiver<Option<BlockRef>>,

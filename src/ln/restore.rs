@@ -104,6 +104,7 @@ pub struct Restored {
 /// The parts that everything after them is built on.
 struct Base {
     keys: Arc<KeysManager>,
+    signers: Arc<Signers>,
     logger: Arc<Logger>,
     fees: Arc<Fees>,
     filter: Arc<FilterInbox>,
@@ -120,8 +121,10 @@ impl Restored {
     pub fn restore(ground: Ground<'_>) -> Result<(Self, mpsc::UnboundedReceiver<Package>), RestoreError> {
         let Ground { config, seed, store, wallet, inbox, fees, tip, halt } = ground;
         let stage = Arc::new(Stage::new(store.kv()));
+        let keys = Arc::new(keys(seed)?);
         let base = Base {
-            keys: Arc::new(keys(seed)?),
+            signers: Arc::new(Signers::new(Arc::clone(&keys), wallet.clone())),
+            keys,
             logger: Arc::new(Logger),
             fees: Arc::new(Fees::new(fees)),
             filter: Arc::new(FilterInbox::new(inbox)),
@@ -219,6 +222,7 @@ impl Restored {
             Arc::clone(&base.keys),
             Arc::clone(&base.logger),
         ));
+        let sweeps = Arc::new(Sweeps::new(Arc::clone(&sweeper), wallet.clone()));
         let Base { keys, logger, fees, broadcaster, kv, .. } = base;
         let ln = Ln {
             keys,
@@ -239,6 +243,7 @@ impl Restored {
             peers,
             presence,
             sweeper,
+            sweeps,
             bumper,
             tip: feeder.tip(),
         };
@@ -283,7 +288,7 @@ fn channel_manager(
         let args = ChannelManagerReadArgs::new(
             Arc::clone(&base.keys),
             Arc::clone(&base.keys),
-            Arc::clone(&base.keys),
+            Arc::clone(&base.signers),
             Arc::clone(&base.fees),
             Arc::clone(chain_monitor),
             Arc::clone(&base.broadcaster),
@@ -316,7 +321,7 @@ fn channel_manager(
         Arc::clone(&base.logger),
         Arc::clone(&base.keys),
         Arc::clone(&base.keys),
-        Arc::clone(&base.keys),
+        Arc::clone(&base.signers),
         base.user.clone(),
         ChainParameters { network: base.network, best_block: base.tip },
         u32::try_from(now().as_secs()).unwrap_or(u32::MAX),

@@ -14,6 +14,8 @@ pub use super::filter::FilterInbox;
 pub use super::logger::Logger;
 pub use super::persist::Persister;
 pub use super::presence::Presence;
+pub use super::signers::Signers;
+pub use super::sweeps::Sweeps;
 pub use super::vault::{ManagedKv, Stage};
 
 /// LDK's view of the database. Monitors are written through the [`Stage`], the manager through [`ManagedKv`].
@@ -63,13 +65,13 @@ pub type Router = lightning::routing::router::DefaultRouter<
 pub type MessageRouter =
     lightning::onion_message::messenger::DefaultMessageRouter<Arc<NetworkGraph>, Arc<Logger>, Arc<KeysManager>>;
 
-/// The channels.
+/// The channels. Only they ask where closes go, and so have [`Signers`]; everyone else just signs.
 pub type ChannelManager = lightning::ln::channelmanager::ChannelManager<
     Arc<ChainMonitor>,
     Arc<Broadcaster>,
     Arc<KeysManager>,
     Arc<KeysManager>,
-    Arc<KeysManager>,
+    Arc<Signers>,
     Arc<Fees>,
     Arc<Router>,
     Arc<MessageRouter>,

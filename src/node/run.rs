@@ -19,6 +19,7 @@ use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::Listening;
 use crate::ln::persist;
+use crate::ln::purposes::Purposes;
 use crate::ln::receive::Receiver;
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Payer, PayerParts};
@@ -73,21 +74,21 @@ impl Opened {
         };
         let (restored, packages) =
             Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
-        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener()];
+        let purposes = Arc::new(Purposes::new(wallet.clone(), restored.ln().chain_monitor.clone()));
+        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
         let pool = engine::pool(config, &store)?;
         let engine_parts =
             engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
         let (engine, handle) = Engine::new(engine_parts)?;
 
         tasks.spawn("vault", vault::keep(restored.vault(), tasks.shutdown().clone()));
-        let teller = wallet.clone();
         let sender = handle.clone();
         tasks.spawn(
             "broadcasts",
             broadcast::carry(
                 packages,
                 tasks.shutdown().clone(),
-                move |txs| teller.broadcasting(txs),
+                move |txs| purposes.tell(txs),
                 move |package| sender.broadcast(package),
             ),
         );
@@ -100,11 +101,7 @@ impl Opened {
             manager: ln.channels.clone(),
             ledger: ledger.clone(),
             wallet: wallet.clone(),
-            claims: Claims {
-                monitors: ln.chain_monitor.clone(),
-                sweeper: ln.sweeper.clone(),
-                bumper: ln.bumper.clone(),
-            },
+            claims: Claims { monitors: ln.chain_monitor.clone(), sweeps: ln.sweeps.clone(), bumper: ln.bumper.clone() },
             desk: desk.clone(),
             doors: Doors { accept: policy, dial },
         };

@@ -267,6 +267,13 @@ impl Daemon {
         seen.json()
     }
 
+    /// The lines of its book of one kind (`channel_close`, `sweep` …), newest first.
+    pub(crate) fn entries(&self, kind: &str) -> Vec<Value> {
+        let page = self.json(&["history", "--limit", "1000"]);
+        let all = page["entries"].as_array().expect("a list of entries").iter();
+        all.filter(|entry| entry["kind"] == kind).cloned().collect()
+    }
+
     /// Its data directory.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

@@ -28,6 +28,7 @@ use crate::ln::broadcast::Package;
 use crate::ln::channels::{AcceptPolicy, Channels, Open, OpenError, Opened, Standing};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::{Listening, Peers};
+use crate::ln::purposes::Purposes;
 use crate::ln::receive::{Purpose, Receiver};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Order, Paid, PayError, Payer, PayerParts};
@@ -176,7 +177,7 @@ impl Node {
             manager: manager(),
             ledger: ledger.clone(),
             wallet: wallet.clone(),
-            claims: Claims { monitors: monitors(), sweeper: Arc::clone(&ln.sweeper), bumper: Arc::clone(&ln.bumper) },
+            claims: Claims { monitors: monitors(), sweeps: Arc::clone(&ln.sweeps), bumper: Arc::clone(&ln.bumper) },
             desk,
             doors: Doors { accept, dial },
         };
@@ -194,13 +195,14 @@ impl Node {
         };
 
         let sent = Arc::new(Mutex::new(Vec::new()));
-        let (list, teller, until) = (Arc::clone(&sent), wallet.clone(), shutdown.clone());
+        let teller = Purposes::new(wallet.clone(), monitors());
+        let (list, until) = (Arc::clone(&sent), shutdown.clone());
         tasks.spawn("packages", async move {
             loop {
                 tokio::select! {
                     _ = until.wait() => return Ok::<_, std::convert::Infallible>(()),
                     Some(package) = packages.recv() => {
-                        teller.broadcasting(&package).unwrap();
+                        teller.tell(&package).unwrap();
                         list.lock().unwrap().push(package);
                     }
                 }
