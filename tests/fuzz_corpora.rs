@@ -11,7 +11,10 @@ mod merkle_proof;
 mod wire_line;
 
 /// Every target: its name in `fuzz/Cargo.toml` and in `fuzz/corpus`, and what it runs.
-const TARGETS: [(&str, fn(&[u8])); 3] =
+/// A target and its harness.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 3] =
     [("header_tree", header_tree::run), ("merkle_proof", merkle_proof::run), ("wire_line", wire_line::run)];
 
 #[test]

@@ -68,7 +68,7 @@ fn another_transaction_than_asked_for_is_refused_and_never_shown_as_a_deposit() 
         // The same one, with a hundred times the money.
         (Kind::Reply, "blockchain.transaction.get") => bent(line, |body| {
             let mut tx: Transaction = deserialize_hex(body.as_str().expect("hex")).expect("a transaction");
-            tx.output.iter_mut().for_each(|output| output.value = output.value * 100);
+            tx.output.iter_mut().for_each(|output| output.value *= 100);
             *body = json!(serialize_hex(&tx));
         }),
         _ => Verdict::Forward,

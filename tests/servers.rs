@@ -11,7 +11,7 @@ use crate::support::world::World;
 fn with_every_server_down_the_node_is_up_and_says_what_it_waits_for() {
     let world = World::new();
     let nowhere = format!("tcp://127.0.0.1:{}", crate::support::ports::free_port());
-    let mut alice = Daemon::with_servers(&world, "alice", &[nowhere.clone()]);
+    let mut alice = Daemon::with_servers(&world, "alice", std::slice::from_ref(&nowhere));
     alice.start();
     alice.answering();
     let status = eventually(
