@@ -204,7 +204,6 @@ fn every_acting_command_tells_a_person_what_it_did() {
             assert!(text.contains(word), "{words:?} does not show {word:?}:\n{text}");
         }
         assert!(!text.trim_start().starts_with(['{', '[']), "{words:?} shows JSON to a person:\n{text}");
-        text
     };
     let (peer, node_id) = (bob.peer(), bob.node_id());
     done(&alice, &["peer", "add", &peer], &["connected to", &node_id]);
@@ -219,6 +218,7 @@ fn every_acting_command_tells_a_person_what_it_did() {
     let id = alice.usable(1)[0]["channel_id"].as_str().expect("an id").to_string();
     bob.usable(1);
     done(&alice, &["close", &id[..8]], &["closing", &id]);
+    eventually("the closing transaction", || world.bitcoind.mempool(), |all| all.len() == 1);
     world.bitcoind.mine(6);
     alice.without_channels();
     done(&alice, &["peer", "remove", &node_id], &["is forgotten"]);
@@ -226,9 +226,7 @@ fn every_acting_command_tells_a_person_what_it_did() {
     done(&alice, &["stop"], &["stopped"]);
     drop(process);
     let fresh = Daemon::new(&world, "fresh");
-    let text =
-        done(&fresh, &["init", "--yes"], &["24 words", "not shown again", "seed", "lightnode run", " 1. ", " 24. "]);
-    assert!(text.lines().all(|line| line.chars().count() <= 80 || line.contains('/')), "{text}");
+    done(&fresh, &["init", "--yes"], &["24 words", "not shown again", "seed", "lightnode run", " 1. ", " 24. "]);
 }
 
 #[test]
