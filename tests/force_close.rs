@@ -1,7 +1,7 @@
 //! Channels closed by force, from either side: the money comes back to the wallet, and is never out of view.
 
 use crate::support::daemon::Daemon;
-use crate::support::scenes::{CHANNEL, DEPOSIT, mine_until, pay, two_nodes_with_a_channel};
+use crate::support::scenes::{CHANNEL, DEPOSIT, mine_until, open, pay, two_nodes_with_a_channel};
 use crate::support::world::World;
 
 /// Longer than any delay that two of our own nodes agree on.
@@ -44,7 +44,11 @@ fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
 #[test]
 fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
     let world = World::new();
-    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    let (mut alice, mut bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
+    alice.funded(&world, DEPOSIT);
+    // Without coins bob would refuse anchors, and the channel would be one without.
+    bob.funded(&world, 100_000);
+    open(&world, &alice, &bob, &[]);
     // The commitment keeps the rate of its day, for bob is away when fees rise.
     bob.kill();
     alice.stop();
