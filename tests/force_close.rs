@@ -41,6 +41,34 @@ fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     swept(&bob);
 }
 
+#[test]
+fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
+    let world = World::new();
+    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    // The commitment keeps the rate of its day, for bob is away when fees rise.
+    bob.kill();
+    alice.stop();
+    alice.configure(&[world.server()], "[fees]\nfallback_sat_per_vb = 60\n");
+    alice.start();
+    alice.ready();
+    let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    alice.json(&["close", &id, "--force"]);
+    crate::support::eventually::eventually(
+        "the commitment and its child",
+        || world.bitcoind.mempool(),
+        |all| all.len() == 2,
+    );
+    world.bitcoind.mine(1);
+    let bumps = crate::support::eventually::eventually(
+        "the child in the book",
+        || alice.entries("fee_bump"),
+        |bumps| bumps.iter().any(|bump| bump["status"] == "succeeded"),
+    );
+    assert_eq!((&bumps[0]["direction"], &bumps[0]["amount_msat"]), (&"out".into(), &0.into()), "{bumps:?}");
+    assert!(bumps[0]["fee_msat"].as_u64().is_some_and(|fee| fee > 1_000_000), "{bumps:?}");
+    assert!(alice.entries("withdrawal").is_empty());
+}
+
 fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
     let before = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
     let id = closer.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();

@@ -313,8 +313,7 @@ impl Engine {
         let long = now >= self.said_at + SAY_EVERY && matches!(state.phase, Phase::Headers | Phase::Histories);
         if turned || long {
             self.said_at = now;
-            let EngineState { phase, tip, claimed, pending, watches, .. } = &state;
-            let height = tip.map(|tip| tip.height);
+            let EngineState { phase, height, claimed, pending, watches, .. } = &state;
             tracing::info!(height, claimed, pending, watches, "{phase}");
         }
         self.state.send_if_modified(|present| {

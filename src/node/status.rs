@@ -107,8 +107,7 @@ fn state(engine: &EngineState, running: bool) -> State {
 }
 
 fn behind(engine: &EngineState) -> u32 {
-    let ours = engine.tip.map_or(0, |tip| tip.height);
-    engine.claimed.unwrap_or(ours).saturating_sub(ours)
+    engine.claimed.unwrap_or(engine.height).saturating_sub(engine.height)
 }
 
 /// In words, what the engine waits for; empty when all that the server knows was proven.
@@ -121,8 +120,7 @@ pub(super) fn waits_for(engine: &EngineState) -> Vec<String> {
         }
         Phase::Connecting => "a server to answer".into(),
         Phase::Headers => {
-            let ours = engine.tip.map_or(0, |tip| tip.height);
-            format!("headers: at {ours} of {}", engine.claimed.unwrap_or(ours))
+            format!("headers: at {} of {}", engine.height, engine.claimed.unwrap_or(engine.height))
         }
         Phase::Histories => format!("the histories of {} of {} scripts", engine.pending, engine.watches),
         Phase::Synced => return Vec::new(),

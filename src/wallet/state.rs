@@ -136,8 +136,9 @@ impl State {
         let given = if next < first + at_most {
             self.bdk.reveal_next_address(chain)
         } else {
-            self.turn = (self.turn + 1) % at_most.max(1);
-            self.bdk.peek_address(chain, first + self.turn)
+            let turn = self.turn % at_most.max(1);
+            self.turn = turn + 1;
+            self.bdk.peek_address(chain, first + turn)
         };
         self.bdk.mark_used(chain, given.index);
         given.address.script_pubkey()
