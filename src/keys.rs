@@ -95,8 +95,7 @@ impl Seed {
     pub fn create(dir: &Path) -> Result<Self, SeedError> {
         let mut entropy = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *entropy).map_err(SeedError::Random)?;
-        let words =
-            Mnemonic::from_entropy_in(Language::English, &*entropy).map_err(|_| SeedError::WordCount(0))?;
+        let words = Mnemonic::from_entropy_in(Language::English, &*entropy).map_err(|_| SeedError::WordCount(0))?;
         let seed = Self::from_mnemonic(words);
         seed.save(dir)?;
         Ok(seed)
@@ -151,13 +150,12 @@ impl Seed {
                 return Err(SeedError::UnknownWord { position: count, word: word.to_owned(), nearest });
             }
         }
-        let words =
-            Mnemonic::parse_in_normalized(Language::English, &words).map_err(|error| match error {
-                bip39::Error::BadWordCount(count) => SeedError::WordCount(count),
-                // Every word is known, so what is left is the checksum.
-                _ if count > 0 => SeedError::Checksum,
-                _ => SeedError::WordCount(count),
-            })?;
+        let words = Mnemonic::parse_in_normalized(Language::English, &words).map_err(|error| match error {
+            bip39::Error::BadWordCount(count) => SeedError::WordCount(count),
+            // Every word is known, so what is left is the checksum.
+            _ if count > 0 => SeedError::Checksum,
+            _ => SeedError::WordCount(count),
+        })?;
         Ok(Self::from_mnemonic(words))
     }
 
@@ -205,13 +203,12 @@ impl Seed {
     /// Never over an existing file; file and name are synced, so that no coin is received before the words are safe.
     fn save(&self, dir: &Path) -> Result<(), SeedError> {
         let path = dir.join(SEED_FILE);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|error| {
-                match error.kind() {
-                    ErrorKind::AlreadyExists => SeedError::Exists(path.clone()),
-                    _ => io("create", &path)(error),
-                }
-            })?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|error| {
+            match error.kind() {
+                ErrorKind::AlreadyExists => SeedError::Exists(path.clone()),
+                _ => io("create", &path)(error),
+            }
+        })?;
         let mut line = self.words();
         line.push('\n');
         file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write", &path))?;
@@ -264,8 +261,7 @@ mod tests {
     #[test]
     fn known_words_give_the_keys_that_every_wallet_gives() {
         // BIP39's vector has a passphrase; fingerprint and first BIP84 key of these words without one are widely published.
-        let words =
-            "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about";
+        let words = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about";
         let seed = Seed::from_words(words).unwrap();
         assert_eq!(seed.fingerprint(), [0x73, 0xc5, 0xda, 0x0a]);
         let path: bitcoin::bip32::DerivationPath = "m/84'/0'/0'/0/0".parse().unwrap();
@@ -289,20 +285,14 @@ mod tests {
     #[test]
     fn words_may_be_in_capitals_and_on_several_lines() {
         let given = ZEROS.to_uppercase().replace(' ', "\n\t ");
-        assert_eq!(
-            *Seed::from_words(&given).unwrap().words(),
-            ZEROS.split_whitespace().collect::<Vec<_>>().join(" ")
-        );
+        assert_eq!(*Seed::from_words(&given).unwrap().words(), ZEROS.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 
     #[test]
     fn a_mistyped_word_is_named_with_its_place_and_its_neighbour() {
         let given = ZEROS.replacen("abandon", "abandom", 1);
         let error = Seed::from_words(&given).unwrap_err();
-        assert!(
-            matches!(error, SeedError::UnknownWord { position: 1, nearest: Some("abandon"), .. }),
-            "{error}"
-        );
+        assert!(matches!(error, SeedError::UnknownWord { position: 1, nearest: Some("abandon"), .. }), "{error}");
         assert!(error.to_string().contains("did you mean “abandon”?"));
     }
 

@@ -58,9 +58,8 @@ pub enum LogError {
 
 /// Begins to record, for the whole process. To be called once.
 pub fn start(settings: &Settings<'_>) -> Result<(), LogError> {
-    let stderr = settings
-        .stderr
-        .then(|| layer::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()));
+    let stderr =
+        settings.stderr.then(|| layer::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()));
     let file = match settings.dir {
         Some(dir) => Some(layer::layer().with_ansi(false).with_writer(appender(dir, settings.keep)?)),
         None => None,

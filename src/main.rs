@@ -41,8 +41,7 @@ fn run(cli: &Cli, output: Output) -> Result<u8, Failure> {
         Command::Init(args) => cli::init::init(args, &config, &SeedFile(&config), output),
         Command::Run => daemon(config),
         command => {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
             Ok(runtime.block_on(cli::run(command, &config, output)))
         }
     }
@@ -100,17 +99,14 @@ async fn live(config: Config) -> Result<(), NodeError> {
     tracing::info!("stopped");
     match reason {
         StopReason::Asked(_) => Ok(()),
-        StopReason::Failed { .. } => {
-            Err(NodeError::new(Code::Internal, format!("the node had to stop: {reason}"))
-                .hint("what was acknowledged is on disk; the log has the details"))
-        }
+        StopReason::Failed { .. } => Err(NodeError::new(Code::Internal, format!("the node had to stop: {reason}"))
+            .hint("what was acknowledged is on disk; the log has the details")),
     }
 }
 
 /// SIGTERM and SIGINT begin an orderly end.
 fn watch_signals(tasks: &Tasks) -> Result<(), NodeError> {
-    let unheard =
-        |error: std::io::Error| NodeError::new(Code::Failed, format!("no signals can be heard: {error}"));
+    let unheard = |error: std::io::Error| NodeError::new(Code::Failed, format!("no signals can be heard: {error}"));
     let mut term = signal(SignalKind::terminate()).map_err(unheard)?;
     let mut int = signal(SignalKind::interrupt()).map_err(unheard)?;
     let shutdown = tasks.shutdown().clone();
@@ -134,10 +130,7 @@ fn misconfigured(error: ConfigError) -> Failure {
 }
 
 fn no_runtime(error: std::io::Error) -> Failure {
-    Failure::new(
-        NodeError::new(Code::Failed, format!("the system gives no event queue: {error}")),
-        Effect::Harmless,
-    )
+    Failure::new(NodeError::new(Code::Failed, format!("the system gives no event queue: {error}")), Effect::Harmless)
 }
 
 /// The seed file of the data directory, for `init`.

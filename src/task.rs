@@ -328,14 +328,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_stops_the_process_on_a_task_as_on_a_thread() {
         let (shutdown, tasks) = tasks();
-        tasks.spawn("engine", async {
-            if tasks_panic() { panic!("as the test wants") } else { Ok::<_, Never>(()) }
-        });
+        tasks.spawn("engine", async { if tasks_panic() { panic!("as the test wants") } else { Ok::<_, Never>(()) } });
         assert_eq!(shutdown.wait().await, failed("engine", "panicked"));
         let (shutdown, tasks) = self::tasks();
-        tasks.spawn_blocking("scan", || {
-            if tasks_panic() { panic!("as the test wants") } else { Ok::<_, Never>(()) }
-        });
+        tasks.spawn_blocking("scan", || if tasks_panic() { panic!("as the test wants") } else { Ok::<_, Never>(()) });
         assert_eq!(shutdown.wait().await, failed("scan", "panicked"));
         tasks.join(Duration::from_secs(60)).await.unwrap();
     }

@@ -55,11 +55,9 @@ fn errors_have_a_code_a_message_and_a_hint_and_never_a_bare_text() {
 fn the_socket_belongs_to_its_owner_alone() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
-    for (path, mode) in [
-        (alice.socket(), 0o600),
-        (alice.folder().join("seed"), 0o600),
-        (alice.folder().join("lightnode.db"), 0o600),
-    ] {
+    for (path, mode) in
+        [(alice.socket(), 0o600), (alice.folder().join("seed"), 0o600), (alice.folder().join("lightnode.db"), 0o600)]
+    {
         let seen = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(seen.permissions().mode() & 0o777, mode, "{}", path.display());
     }
@@ -69,9 +67,8 @@ fn the_socket_belongs_to_its_owner_alone() {
 fn a_huge_body_is_refused() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
-    let (code, answer) = alice
-        .api("POST", "/v1/decode", Some(json!({ "invoice": "x".repeat(4_000_000) })))
-        .expect("an answer");
+    let (code, answer) =
+        alice.api("POST", "/v1/decode", Some(json!({ "invoice": "x".repeat(4_000_000) }))).expect("an answer");
     assert_eq!(code, 413, "{answer}");
     is_error(&answer, "bad_request");
 }

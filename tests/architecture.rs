@@ -27,10 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // floor 5
     (
         "node",
-        &[
-            "chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger",
-            "wallet", "ln",
-        ],
+        &["chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger", "wallet", "ln"],
     ),
     // floor 6
     ("api", &["node", "config", "text", "task"]),

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::support::daemon::Daemon;
-use crate::support::eventually::eventually;
+use crate::support::eventually::{eventually, throughout};
 use crate::support::scenes::{CHANNEL, DEPOSIT, in_mempool, open, pay, two_nodes_with_a_channel};
-use crate::support::world::World;
+use crate::support::world::{A_WHILE, World};
 
 #[test]
 fn a_channel_opens_carries_payments_both_ways_and_closes_by_agreement() {
@@ -19,8 +19,9 @@ fn a_channel_opens_carries_payments_both_ways_and_closes_by_agreement() {
     let closing = alice.json(&["close", channel["channel_id"].as_str().expect("an id")]);
     assert_eq!(closing["channel_id"], channel["channel_id"]);
     eventually("the closing transaction", || world.bitcoind.mempool(), |all| all.len() == 1);
-    world.bitcoind.mine(6);
+    world.bitcoind.mine(1);
 
+    // One block later the money is in both wallets: nothing is swept.
     alice.without_channels();
     bob.without_channels();
     bob.balance_is("onchain_confirmed_sat", 100_000);
@@ -30,6 +31,24 @@ fn a_channel_opens_carries_payments_both_ways_and_closes_by_agreement() {
         |seen| *seen > DEPOSIT - 100_000 - 20_000,
     );
     assert!(alice_has < DEPOSIT - 100_000, "fees were paid, so {alice_has} is too much");
+    for node in [&alice, &bob] {
+        assert_eq!(node.json(&["balance"])["closing"], json!([]), "counted twice");
+        let closes = node.entries("channel_close");
+        assert_eq!(closes.len(), 1, "{closes:?}");
+        assert_eq!(closes[0]["status"], "succeeded", "{closes:?}");
+        assert_eq!(closes[0]["direction"], "in", "{closes:?}");
+    }
+    assert_eq!(bob.entries("channel_close")[0]["amount_msat"], 100_000_000);
+    assert_eq!(bob.entries("deposit"), [json!(null); 0]);
+
+    // Nor later, when LDK is done with the channel.
+    world.bitcoind.mine(6);
+    for node in [&alice, &bob] {
+        node.at_height(world.bitcoind.height());
+    }
+    throughout(A_WHILE, "nothing is swept", || world.bitcoind.mempool().is_empty());
+    assert_eq!(bob.entries("sweep"), [json!(null); 0]);
+    bob.balance_is("onchain_confirmed_sat", 100_000);
 }
 
 #[test]

@@ -2,40 +2,11 @@
 
 use std::process::Command;
 
-use serde_json::json;
-
 use crate::support::daemon::{Daemon, LIGHTNODE, Ran};
 use crate::support::eventually::eventually;
-use crate::support::scenes::{pay, two_nodes_with_a_channel};
+use crate::support::scenes::{DEPOSIT, pay, two_nodes_with_a_channel};
+use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
-
-/// Runs a command on a terminal (`script` of util-linux makes one) and returns what a person would see.
-fn on_a_terminal(node: &Daemon, words: &[&str]) -> Ran {
-    let quoted: Vec<_> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-    let command = format!("'{LIGHTNODE}' --data-dir '{}' {}", node.folder().display(), quoted.join(" "));
-    let mut script = Command::new("script");
-    script
-        .args(["-qec", &format!("stty cols 80; {command}"), "/dev/null"])
-        .stdin(std::process::Stdio::null());
-    script.env("TERM", "xterm").output().expect("`script` of util-linux").into()
-}
-
-/// The text without colour and cursor movements.
-fn plain(text: &str) -> String {
-    let (mut plain, mut letters) = (String::new(), text.chars().peekable());
-    while let Some(letter) = letters.next() {
-        if letter == '\u{1b}' && letters.peek() == Some(&'[') {
-            for letter in letters.by_ref().skip(1) {
-                if letter.is_ascii_alphabetic() {
-                    break;
-                }
-            }
-        } else if letter != '\r' {
-            plain.push(letter);
-        }
-    }
-    plain
-}
 
 #[test]
 fn every_reading_command_speaks_json_to_programs_and_words_to_people() {
@@ -104,6 +75,8 @@ fn exit_codes_tell_programs_what_happened() {
     assert_eq!(alice.run(&["send", &world.bitcoind.new_address(), "1000"]).code, 5, "not enough funds");
     let refused = alice.run(&["close", &"00".repeat(32)]);
     assert_eq!(refused.code, 1, "{refused:?}");
+    assert_eq!(alice.run(&["init", "--yes"]).code, 6, "a seed is never overwritten");
+    // 4, an unknown outcome, needs somebody who does not answer: `outcomes`.
 }
 
 #[test]
@@ -138,7 +111,7 @@ fn init_makes_a_seed_once_and_restore_reads_its_words_back() {
     assert_eq!(again.code, 6, "a second init must not touch the seed: {again:?}");
 
     let bob = Daemon::new(&world, "bob");
-    let restored = with_input(&bob, &["init", "--restore", "--yes"], &words);
+    let restored = bob.run_with_input(&["init", "--restore", "--yes"], &words);
     assert_eq!(restored.code, 0, "{restored:?}");
     let (alice, bob) = (alice.started(), bob.started());
     assert_eq!(alice.node_id(), bob.node_id());
@@ -146,19 +119,9 @@ fn init_makes_a_seed_once_and_restore_reads_its_words_back() {
     let carol = Daemon::new(&world, "carol");
     let mut wrong: Vec<&str> = words.split(' ').collect();
     wrong[3] = "lightnode";
-    let refused = with_input(&carol, &["init", "--restore", "--yes"], &wrong.join(" "));
+    let refused = carol.run_with_input(&["init", "--restore", "--yes"], &wrong.join(" "));
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("lightnode") || refused.stderr.contains("4"), "{refused:?}");
-}
-
-fn with_input(node: &Daemon, words: &[&str], input: &str) -> Ran {
-    use std::io::Write;
-    let mut command = node.command(words);
-    command.stdin(std::process::Stdio::piped());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("the binary under test starts");
-    writeln!(child.stdin.take().expect("a pipe"), "{input}").expect("the command reads");
-    child.wait_with_output().expect("the command ends").into()
 }
 
 #[test]
@@ -167,9 +130,12 @@ fn the_first_run_makes_a_seed_by_itself_and_says_where_it_lies() {
     let alice = Daemon::new(&world, "alice").started();
     assert!(alice.folder().join("seed").is_file());
     assert!(alice.log().contains("seed"), "{}", alice.log());
-    assert!(
-        !alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20])
-    );
+    // The same records are in the file that rotates.
+    let logs = std::fs::read_dir(alice.folder().join("logs")).expect("the folder of logs");
+    let text: String =
+        logs.map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a log file")).collect();
+    assert!(text.contains("a new seed lies in"), "{text}");
+    assert!(!alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20]));
 }
 
 #[test]
@@ -188,39 +154,86 @@ fn stop_and_sigterm_end_the_daemon_in_good_order() {
 #[test]
 fn completions_are_printed_for_the_common_shells() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = Command::new(LIGHTNODE)
-            .args(["completions", shell])
-            .output()
-            .expect("the binary under test starts");
+        let output =
+            Command::new(LIGHTNODE).args(["completions", shell]).output().expect("the binary under test starts");
         let ran = Ran::from(output);
         assert!(ran.code == 0 && ran.stdout.contains("lightnode"), "{shell}: {ran:?}");
     }
 }
 
 #[test]
-fn a_command_before_the_node_is_ready_says_what_it_waits_for() {
+fn what_needs_the_chain_is_refused_before_the_node_is_ready_with_what_it_waits_for() {
     let world = World::new();
     let nowhere = format!("tcp://127.0.0.1:{}", crate::support::ports::free_port());
     let mut alice = Daemon::with_servers(&world, "alice", &[nowhere]);
     alice.start();
     alice.answering();
-    let refused = eventually(
-        "an answer",
-        || alice.run(&["open", &format!("02{}@127.0.0.1:9", "11".repeat(32)), "100000"]),
-        |ran| ran.code != 0,
+    eventually("its channels to be read", || alice.json(&["status"])["state"].clone(), |state| *state == "syncing");
+    // The generator of the curve is a node id like any other.
+    let peer = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798@127.0.0.1:9";
+    let invoice = Daemon::new(&world, "bob").started().invoice("1000");
+    let target = world.bitcoind.new_address();
+    for words in [
+        vec!["open", peer, "100000"],
+        vec!["peer", "add", peer],
+        vec!["send", &target, "1000"],
+        vec!["pay", &invoice],
+        vec!["receive", "1000"],
+    ] {
+        let refused = alice.run(&words);
+        assert_eq!(refused.code, 3, "{words:?}: {refused:?}");
+        assert!(refused.stderr.contains("server"), "{words:?} does not say what is waited for: {refused:?}");
+        assert!(refused.stdout.is_empty(), "{words:?}: {refused:?}");
+    }
+    // What needs no chain works.
+    for words in [vec!["status"], vec!["balance"], vec!["history"], vec!["channels"], vec!["decode", &invoice]] {
+        assert_eq!(alice.run(&words).code, 0, "{words:?}");
+    }
+}
+
+#[test]
+fn every_acting_command_tells_a_person_what_it_did() {
+    let world = World::new();
+    let (mut alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
+    alice.funded(&world, DEPOSIT);
+    let done = |node: &Daemon, words: &[&str], shown: &[&str]| {
+        let seen = on_a_terminal(node, words);
+        let text = plain(&seen.stdout);
+        assert_eq!(seen.code, 0, "{words:?}: {text}");
+        for word in shown {
+            assert!(text.contains(word), "{words:?} does not show {word:?}:\n{text}");
+        }
+        assert!(!text.trim_start().starts_with(['{', '[']), "{words:?} shows JSON to a person:\n{text}");
+    };
+    let (peer, node_id) = (bob.peer(), bob.node_id());
+    done(&alice, &["peer", "add", &peer], &["connected to", &node_id]);
+    done(
+        &alice,
+        &["send", &world.bitcoind.new_address(), "10k", "--feerate", "3"],
+        &["sent 10,000 sat", "fee", "txid"],
     );
-    assert!([2, 3].contains(&refused.code), "{refused:?}");
-    let status = alice.json(&["status"]);
-    assert_ne!(status["state"], json!("ready"));
+    done(&alice, &["open", &node_id, "200k"], &["opening a channel of 200,000 sat", "confirmations", "funding"]);
+    eventually("both transactions", || world.bitcoind.mempool(), |all| all.len() == 2);
+    world.bitcoind.mine(6);
+    let id = alice.usable(1)[0]["channel_id"].as_str().expect("an id").to_string();
+    bob.usable(1);
+    done(&alice, &["close", &id[..8]], &["closing", &id]);
+    eventually("the closing transaction", || world.bitcoind.mempool(), |all| all.len() == 1);
+    world.bitcoind.mine(6);
+    alice.without_channels();
+    done(&alice, &["peer", "remove", &node_id], &["is forgotten"]);
+    let process = alice.take_process();
+    done(&alice, &["stop"], &["stopped"]);
+    drop(process);
+    let fresh = Daemon::new(&world, "fresh");
+    done(&fresh, &["init", "--yes"], &["24 words", "not shown again", "seed", "lightnode run", " 1. ", " 24. "]);
 }
 
 #[test]
 fn amounts_are_understood_in_the_usual_units() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
-    for (text, msat) in
-        [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)]
-    {
+    for (text, msat) in [("50k", 50_000_000_u64), ("0.001btc", 100_000_000), ("1500msat", 1_500), ("21sat", 21_000)] {
         assert_eq!(alice.json(&["receive", text])["amount_msat"], msat, "{text}");
     }
     for text in ["0", "-1", "1.5", "21000001btc", "0.000000000001btc", "many", "all"] {

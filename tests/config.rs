@@ -42,8 +42,7 @@ fn regtest_without_a_server_says_which_key_is_missing() {
 fn a_data_directory_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let inside = file.path().join("data");
-    let output =
-        Command::new(LIGHTNODE).arg("--data-dir").arg(&inside).args(["--network", "regtest", "run"]).output();
+    let output = Command::new(LIGHTNODE).arg("--data-dir").arg(&inside).args(["--network", "regtest", "run"]).output();
     let ran = Ran::from(output.expect("the binary under test starts"));
     assert_ne!(ran.code, 0, "{ran:?}");
     assert!(ran.stderr.contains(&inside.display().to_string()), "{ran:?}");

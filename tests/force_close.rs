@@ -32,27 +32,48 @@ fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     bob.kill();
     let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
     alice.json(&["close", &id, "--force"]);
-    crate::support::eventually::eventually(
-        "the commitment",
-        || world.bitcoind.mempool(),
-        |all| !all.is_empty(),
-    );
+    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
     world.bitcoind.mine(6);
     bob.start();
     bob.ready();
     mine_until(&world, 20, &[&bob], || bob.balance("onchain_confirmed_sat") > 90_000);
     bob.without_channels();
+    swept(&bob);
+}
+
+#[test]
+fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
+    let world = World::new();
+    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    // The commitment keeps the rate of its day, for bob is away when fees rise.
+    bob.kill();
+    alice.stop();
+    alice.configure(&[world.server()], "[fees]\nfallback_sat_per_vb = 60\n");
+    alice.start();
+    alice.ready();
+    let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    alice.json(&["close", &id, "--force"]);
+    crate::support::eventually::eventually(
+        "the commitment and its child",
+        || world.bitcoind.mempool(),
+        |all| all.len() == 2,
+    );
+    world.bitcoind.mine(1);
+    let bumps = crate::support::eventually::eventually(
+        "the child in the book",
+        || alice.entries("fee_bump"),
+        |bumps| bumps.iter().any(|bump| bump["status"] == "succeeded"),
+    );
+    assert_eq!((&bumps[0]["direction"], &bumps[0]["amount_msat"]), (&"out".into(), &0.into()), "{bumps:?}");
+    assert!(bumps[0]["fee_msat"].as_u64().is_some_and(|fee| fee > 1_000_000), "{bumps:?}");
+    assert!(alice.entries("withdrawal").is_empty());
 }
 
 fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
     let before = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
     let id = closer.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
     closer.json(&["close", &id, "--force"]);
-    crate::support::eventually::eventually(
-        "the commitment",
-        || world.bitcoind.mempool(),
-        |all| !all.is_empty(),
-    );
+    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
     world.bitcoind.mine(1);
     closer.at_height(world.bitcoind.height());
     let closing = closer.json(&["balance"])["closing"].clone();
@@ -60,12 +81,19 @@ fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
 
     // Both are paid; together they have all but the fees.
     let there = || {
-        let (mine, theirs) =
-            (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
+        let (mine, theirs) = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
         mine + theirs > before.0 + before.1 + CHANNEL - 30_000
     };
     mine_until(world, MOST_BLOCKS, &[closer, other], there);
-    assert!(
-        closer.balance("onchain_confirmed_sat") + other.balance("onchain_confirmed_sat") < DEPOSIT + 200_000
-    );
+    assert!(closer.balance("onchain_confirmed_sat") + other.balance("onchain_confirmed_sat") < DEPOSIT + 200_000);
+    swept(closer);
+    swept(other);
+}
+
+/// Its book calls what came home by its name, once, and not a deposit.
+fn swept(node: &Daemon) {
+    let sweeps = node.entries("sweep");
+    let there: Vec<_> = sweeps.iter().filter(|sweep| sweep["status"] == "succeeded").collect();
+    assert_eq!(there.len(), 1, "{sweeps:?}");
+    assert_eq!(there[0]["direction"], "in", "{sweeps:?}");
 }

@@ -291,9 +291,7 @@ fn no_process_outlives_a_test_binary_that_was_killed() {
     let pid_file = folder.path().join("pid");
     eventually("the other test starts its process", || pid_file.exists(), |exists| *exists);
     let pid = std::fs::read_to_string(pid_file).unwrap();
-    let lives = || {
-        Command::new("/bin/sh").args(["-c", "kill -0 \"$0\" 2>/dev/null", &pid]).status().unwrap().success()
-    };
+    let lives = || Command::new("/bin/sh").args(["-c", "kill -0 \"$0\" 2>/dev/null", &pid]).status().unwrap().success();
     assert!(lives());
 
     other.kill();

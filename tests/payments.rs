@@ -34,8 +34,7 @@ fn paying_an_invoice_again_says_that_it_is_paid_and_pays_nothing() {
     assert_eq!(again["preimage"], first["preimage"]);
     assert_eq!(alice.balance("lightning_sat"), before);
     let history = bob.json(&["history"]);
-    let received =
-        history["entries"].as_array().expect("entries").iter().filter(|entry| entry["kind"] == "receive");
+    let received = history["entries"].as_array().expect("entries").iter().filter(|entry| entry["kind"] == "receive");
     assert_eq!(received.count(), 1);
 }
 
@@ -50,10 +49,7 @@ fn an_invoice_paid_twice_at_the_same_time_is_paid_once() {
     for outcome in &outcomes {
         assert!(outcome.status.success(), "{outcome:?}");
     }
-    bob.balance_is(
-        "lightning_inbound_sat",
-        bob.usable(1)[0]["receivable_msat"].as_u64().expect("msat") / 1000,
-    );
+    bob.balance_is("lightning_inbound_sat", bob.usable(1)[0]["receivable_msat"].as_u64().expect("msat") / 1000);
     let spendable = bob.usable(1)[0]["spendable_msat"].as_u64().expect("msat");
     assert!(spendable <= 50_000_000, "bob was paid more than once: {spendable}");
 }
@@ -85,8 +81,14 @@ fn a_payment_over_three_nodes_earns_the_middle_one_its_fee() {
     open(&world, &alice, &bob, &["--public"]);
     open(&world, &bob, &carol, &[]);
     let invoice = carol.invoice("50000");
+    // A limit below the fee: it fails for certain, says so, and may be tried again.
+    let dear = alice.run(&["pay", &invoice, "--max-fee", "0"]);
+    assert_eq!(dear.code, 1, "{dear:?}");
+    assert_eq!(dear.json()["status"], "failed");
+    assert!(dear.json()["reason"].as_str().expect("a reason").contains("fee of at most 0 sat"), "{dear:?}");
     let paid = alice.json(&["pay", &invoice]);
     assert_eq!(paid["status"], "succeeded");
+    assert_eq!(paid["already"], json!(false));
     let fee = paid["fee_msat"].as_u64().expect("a fee");
     assert!(fee > 0, "{paid}");
     carol.entry(paid["id"].as_str().expect("an id"), "succeeded");
@@ -122,8 +124,7 @@ fn bad_invoices_are_refused_with_the_reason() {
 fn an_expired_invoice_is_refused() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
-    let invoice =
-        bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_string();
+    let invoice = bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_string();
     let expired = || alice.json(&["decode", &invoice])["expired"].clone();
     eventually("the invoice to expire", expired, |seen| *seen == json!(true));
     let refused = alice.run(&["pay", &invoice]);

@@ -11,7 +11,7 @@ use crate::support::world::World;
 fn with_every_server_down_the_node_is_up_and_says_what_it_waits_for() {
     let world = World::new();
     let nowhere = format!("tcp://127.0.0.1:{}", crate::support::ports::free_port());
-    let mut alice = Daemon::with_servers(&world, "alice", &[nowhere.clone()]);
+    let mut alice = Daemon::with_servers(&world, "alice", std::slice::from_ref(&nowhere));
     alice.start();
     alice.answering();
     let status = eventually(
@@ -31,11 +31,7 @@ fn a_server_that_goes_away_is_waited_for_and_what_was_missed_is_caught_up() {
     let alice = Daemon::new(&world, "alice").started();
     let address = alice.address();
     world.electrumx.stop();
-    eventually(
-        "alice to notice",
-        || alice.json(&["status"])["state"].clone(),
-        |state| *state != json!("ready"),
-    );
+    eventually("alice to notice", || alice.json(&["status"])["state"].clone(), |state| *state != json!("ready"));
     world.bitcoind.pay(&address, 50_000);
     world.bitcoind.mine(3);
     world.electrumx.start();
@@ -68,8 +64,7 @@ fn a_server_of_another_network_is_not_used() {
     let folder = world.folder().join("signet");
     std::fs::create_dir_all(&folder).expect("the test's own folder");
     let mut other = Daemon::new(&world, "signet");
-    let text =
-        format!("network = \"signet\"\n[[server]]\nurl = \"{}\"\n[node]\nlisten = []\n", world.server());
+    let text = format!("network = \"signet\"\n[[server]]\nurl = \"{}\"\n[node]\nlisten = []\n", world.server());
     std::fs::write(folder.join("lightnode.toml"), text).expect("the test's own folder");
     other.start();
     let status = eventually(

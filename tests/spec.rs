@@ -9,6 +9,8 @@ mod support;
 mod api;
 /// The house: which room may use which.
 mod architecture;
+/// The book for people: pages, beginnings of ids, foreign text made harmless.
+mod book;
 /// Channels: opened, used in both directions, closed by agreement, remembered over restarts.
 mod channels;
 /// The command line: every command as JSON and for people, every exit code.
@@ -17,15 +19,31 @@ mod cli;
 mod config;
 /// Channels closed by force, from either side.
 mod force_close;
+/// What the fuzzers have found worth keeping, as ordinary tests.
+mod fuzz_corpora;
+/// What others learn of a public channel.
+mod gossip;
+/// Servers that lie: nothing of it is believed, and the next one serves.
+mod lying_servers;
 /// Deposits and withdrawals.
 mod onchain;
+/// Payments whose outcome is not known yet: said so, waited for, never paid twice.
+mod outcomes;
 /// The tools of the other tests do what those rely on.
 mod parts;
 /// `pay` and `receive`: outcomes, fees, repetition, routes, bad invoices.
 mod payments;
+/// README: every command in it is one.
+mod readme;
+/// Peers that refuse or close a channel.
+mod refusals;
 /// Blocks that are taken back, with what was in them.
 mod reorgs;
 /// Killed in the middle of things, the node comes up and its book tells the truth.
 mod restarts;
+/// TLS: pins, and never clear text.
+mod secure_servers;
 /// Servers that are away, come back, or are of another network.
 mod servers;
+/// The wallet on bad days: restored from words, deposits and withdrawals that are double-spent.
+mod wallet;

@@ -54,8 +54,7 @@ impl Listeners {
                 let token = Token::load_or_create(&api.token_file)
                     .map_err(|source| ListenError::Token { path: api.token_file.clone(), source })?;
                 let listener = TcpListener::bind((at.host.as_str(), at.port)).await;
-                let listener =
-                    listener.map_err(|source| ListenError::Tcp { address: at.to_string(), source })?;
+                let listener = listener.map_err(|source| ListenError::Tcp { address: at.to_string(), source })?;
                 Some((listener, token))
             }
         };

@@ -209,10 +209,7 @@ mod tests {
         assert!(ask_socket(dir, "GET /v1/status HTTP/1.1").await.starts_with("HTTP/1.1 200"));
         let answer = ask_socket(dir, "GET /v1/nothing HTTP/1.1").await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-        assert!(
-            answer.ends_with("{\"code\":\"not_found\",\"message\":\"there is no GET /v1/nothing\"}"),
-            "{answer}"
-        );
+        assert!(answer.ends_with("{\"code\":\"not_found\",\"message\":\"there is no GET /v1/nothing\"}"), "{answer}");
         let answer = ask_socket(dir, "DELETE /v1/status HTTP/1.1").await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
         assert!(answer.contains("{\"code\":\"bad_request\""), "{answer}");

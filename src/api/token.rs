@@ -33,9 +33,7 @@ impl Token {
         }
         let token = text.trim();
         if token.len() < SHORTEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let why = format!(
-                "a token has at least {SHORTEST} visible characters; remove the file to get a new one"
-            );
+            let why = format!("a token has at least {SHORTEST} visible characters; remove the file to get a new one");
             return Err(io::Error::new(ErrorKind::InvalidData, why));
         }
         Ok(Self(Zeroizing::new(token.to_owned())))
@@ -65,8 +63,7 @@ impl Token {
         if !scheme.eq_ignore_ascii_case(b"bearer ") || shown.len() != self.0.len() {
             return false;
         }
-        let difference =
-            shown.iter().zip(self.0.as_bytes()).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
+        let difference = shown.iter().zip(self.0.as_bytes()).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
         difference == 0
     }
 }

@@ -80,11 +80,8 @@ where
     match tokio::spawn(request).await {
         Ok(answer) => Ok(Json(answer?)),
         Err(why) => {
-            let message =
-                format!("the request ended in a defect of lightnode, and may or may not be done: {why}");
-            Err(NodeError::new(Code::Internal, message)
-                .hint("look at `lightnode history` before you try again")
-                .into())
+            let message = format!("the request ended in a defect of lightnode, and may or may not be done: {why}");
+            Err(NodeError::new(Code::Internal, message).hint("look at `lightnode history` before you try again").into())
         }
     }
 }
@@ -97,18 +94,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let body = tokio::time::timeout(BODY_DEADLINE, collect(request.into_body())).await;
-        let late = || {
-            Refusal::bad_request("the body did not arrive in time").with_status(StatusCode::REQUEST_TIMEOUT)
-        };
+        let late = || Refusal::bad_request("the body did not arrive in time").with_status(StatusCode::REQUEST_TIMEOUT);
         let bytes = body.map_err(|_| late())??;
         let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let reason = |error: serde_json::Error| match error.is_data() {
             true => error.to_string(),
             false => format!("the body is not valid JSON: {error}"),
         };
-        serde_json::from_slice(json)
-            .map(Self)
-            .map_err(|error| Refusal::bad_request(clip(&reason(error), 300)))
+        serde_json::from_slice(json).map(Self).map_err(|error| Refusal::bad_request(clip(&reason(error), 300)))
     }
 }
 
@@ -116,8 +109,7 @@ async fn collect(mut body: Body) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Refusal::bad_request(format!("the body could not be read: {error}")))?;
+        let frame = frame.map_err(|error| Refusal::bad_request(format!("the body could not be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len();
         if seen <= MAX_BODY {
@@ -153,9 +145,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Queried<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query
-            .map(|Query(asked)| Self(asked))
-            .map_err(|error| Refusal::bad_request(clip(&error.body_text(), 300)))
+        query.map(|Query(asked)| Self(asked)).map_err(|error| Refusal::bad_request(clip(&error.body_text(), 300)))
     }
 }
 
@@ -173,10 +163,7 @@ mod tests {
     async fn a_body_is_json_with_known_fields_or_refused_with_the_reason() {
         assert_eq!(asked(r#"{"invoice":"lnbc1"}"#).await.unwrap().invoice, "lnbc1");
         for (body, reason) in [
-            (
-                r#"{"invoice":"x","unheard":1}"#,
-                "unknown field `unheard`, expected one of `invoice`, `amount_msat`",
-            ),
+            (r#"{"invoice":"x","unheard":1}"#, "unknown field `unheard`, expected one of `invoice`, `amount_msat`"),
             (r#"{"invoice":7}"#, "invalid type: integer `7`, expected a string"),
             ("", "missing field `invoice`"),
             ("{", "the body is not valid JSON: EOF while parsing"),

@@ -45,8 +45,7 @@ impl Facts {
             self.facts.remove(&before);
             self.due.remove(&before);
         }
-        let fact =
-            self.facts.entry(place).or_insert_with(|| Fact { proven, owners, told: Owners::default() });
+        let fact = self.facts.entry(place).or_insert_with(|| Fact { proven, owners, told: Owners::default() });
         fact.owners = fact.owners.union(owners);
         if !fact.told.contains(fact.owners) {
             self.due.insert(place);

@@ -161,8 +161,7 @@ fn retarget(params: &Params, before: CompactTarget, first: u32, last: u32) -> Co
 /// Median time of the eleven headers that end at `height`, or of as many as there are.
 pub(super) fn median_time(height: u32, chain: &impl Ancestry) -> u32 {
     let lowest = height.saturating_sub(MEDIAN_SPAN - 1);
-    let mut times: Vec<u32> =
-        (lowest..=height).rev().map_while(|h| chain.ancestor(h)).map(|h| h.time).collect();
+    let mut times: Vec<u32> = (lowest..=height).rev().map_while(|h| chain.ancestor(h)).map(|h| h.time).collect();
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or(0)
 }

@@ -156,9 +156,8 @@ fn a_header_two_hours_ahead_of_a_sane_clock_has_to_wait() {
 
 #[test]
 fn old_versions_are_refused_where_the_soft_forks_are_active() {
-    let allowed = |network, version, height| {
-        version_allowed(&Params::new(network), Version::from_consensus(version), height)
-    };
+    let allowed =
+        |network, version, height| version_allowed(&Params::new(network), Version::from_consensus(version), height);
     assert!(allowed(Network::Bitcoin, 1, 227_930));
     assert!(!allowed(Network::Bitcoin, 1, 227_931));
     assert!(!allowed(Network::Bitcoin, 2, 363_725));

@@ -100,8 +100,7 @@ impl Job {
 
     /// Confirmed entries that are not proven yet.
     pub(super) fn unproven(&self, facts: &Facts) -> BTreeSet<Txid> {
-        let open =
-            |&(txid, height): &(&Txid, &u32)| !self.proven.contains_key(txid) && !facts.is_at(txid, *height);
+        let open = |&(txid, height): &(&Txid, &u32)| !self.proven.contains_key(txid) && !facts.is_at(txid, *height);
         self.claims.iter().filter(open).map(|(txid, _)| *txid).collect()
     }
 

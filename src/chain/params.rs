@@ -41,12 +41,9 @@ const MAINNET: &[(u32, &str)] = &[
     (935_000, "0000000000000000000147034958af1652b2b91bba607beacc5e72a56f0fb5ee"),
     (938_343, "00000000000000000000ccebd6d74d9194d8dcdc1d177c478e094bfad51ba5ac"),
 ];
-const TESTNET3: &[(u32, &str)] =
-    &[(4_842_348, "000000007a61e4230b28ac5cb6b5e5a0130de37ac1faf2f8987d2fa6505b67f4")];
-const TESTNET4: &[(u32, &str)] =
-    &[(123_613, "0000000002368b1e4ee27e2e85676ae6f9f9e69579b29093e9a82c170bf7cf8a")];
-const SIGNET: &[(u32, &str)] =
-    &[(293_175, "00000008414aab61092ef93f1aacc54cf9e9f16af29ddad493b908a01ff5c329")];
+const TESTNET3: &[(u32, &str)] = &[(4_842_348, "000000007a61e4230b28ac5cb6b5e5a0130de37ac1faf2f8987d2fa6505b67f4")];
+const TESTNET4: &[(u32, &str)] = &[(123_613, "0000000002368b1e4ee27e2e85676ae6f9f9e69579b29093e9a82c170bf7cf8a")];
+const SIGNET: &[(u32, &str)] = &[(293_175, "00000008414aab61092ef93f1aacc54cf9e9f16af29ddad493b908a01ff5c329")];
 
 impl Params {
     /// The rules of a network.
@@ -63,11 +60,7 @@ impl Params {
             height,
             hash: hex.parse::<BlockHash>().expect("the table above holds hashes of 64 hex digits"),
         });
-        Params {
-            consensus: network.params(),
-            retarget,
-            checkpoints: std::iter::once(genesis).chain(known).collect(),
-        }
+        Params { consensus: network.params(), retarget, checkpoints: std::iter::once(genesis).chain(known).collect() }
     }
 
     /// The network.

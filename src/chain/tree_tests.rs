@@ -145,11 +145,7 @@ fn a_tree_with_a_checkpoint_is_anchored_backwards_then_grows_then_reaches_furthe
     assert_eq!(extend(&mut tree, 2051, &a[at(2051)..]), [Ok(Accepted::Extended); 50]);
 
     let side = mine(&a[at(2040)], salted(5));
-    assert_eq!(
-        tree.accept(side, 2041, LATE),
-        Err(Fault::Checkpoint.into()),
-        "nothing forks below a checkpoint"
-    );
+    assert_eq!(tree.accept(side, 2041, LATE), Err(Fault::Checkpoint.into()), "nothing forks below a checkpoint");
     let stored = tree.headers_from(tree.base());
     let again = HeaderTree::restore(tree.params().clone(), 2016, stored).unwrap();
     assert_eq!(again.tip(), tree.tip());

@@ -51,18 +51,15 @@ impl ClientError {
     /// In words, with the exit code for a request of this effect.
     pub(super) fn failure(self, effect: Effect) -> Failure {
         let asked = |what: String| match effect {
-            Effect::Money => NodeError::new(
-                Code::Unknown,
-                format!("{what}, so it is not known what became of the request"),
-            )
-            .hint("look at `lightnode history` and `lightnode channels` before you try again"),
+            Effect::Money => {
+                NodeError::new(Code::Unknown, format!("{what}, so it is not known what became of the request"))
+                    .hint("look at `lightnode history` and `lightnode channels` before you try again")
+            }
             Effect::Harmless => NodeError::new(Code::NotReady, what).hint("look at its log, or try again"),
         };
         let error = match self {
             ClientError::Refused(error) => error,
-            ClientError::Late(after) => {
-                asked(format!("the daemon gave no answer within {} seconds", after.as_secs()))
-            }
+            ClientError::Late(after) => asked(format!("the daemon gave no answer within {} seconds", after.as_secs())),
             ClientError::Broken(why) => asked(format!("the connection to the daemon broke: {why}")),
             ClientError::Away { socket, source } => away(&socket, &source),
         };
@@ -148,9 +145,7 @@ impl Client {
         let answer = timeout(deadline, exchange(stream, request)).await;
         let (ok, json) = answer.map_err(|_| ClientError::Late(deadline))?.map_err(ClientError::Broken)?;
         let not_understood = |error: serde_json::Error| {
-            ClientError::Broken(format!(
-                "its answer is not understood (another version of lightnode?): {error}"
-            ))
+            ClientError::Broken(format!("its answer is not understood (another version of lightnode?): {error}"))
         };
         if ok {
             let value = serde_json::from_slice(&json).map_err(not_understood)?;
@@ -189,9 +184,7 @@ async fn read(response: Response<Incoming>) -> Result<Vec<u8>, String> {
 /// One part of a path, so that no id can become another route.
 pub(super) fn segment(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]
@@ -232,8 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_of_the_daemon_is_an_error() {
-        let text =
-            "HTTP/1.1 403 x\r\ncontent-length: 37\r\n\r\n{\"code\":\"refused\",\"message\":\"expired\"}";
+        let text = "HTTP/1.1 403 x\r\ncontent-length: 37\r\n\r\n{\"code\":\"refused\",\"message\":\"expired\"}";
         let text: &'static str = text.replace("37", "38").leak();
         let (_dir, client) = daemon(text).await;
         let error = client.get::<Done>("/v1/x", SOON).await.unwrap_err();
@@ -243,9 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_answer_leaves_the_outcome_unknown_where_money_is_concerned() {
-        for (answer, word) in
-            [("", "no answer within"), ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "broke")]
-        {
+        for (answer, word) in [("", "no answer within"), ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", "broke")] {
             for (effect, exit) in [(Effect::Money, 4), (Effect::Harmless, 3)] {
                 let (_dir, client) = daemon(answer).await;
                 let failure = client.get::<Done>("/v1/x", SOON).await.unwrap_err().failure(effect);

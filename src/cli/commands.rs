@@ -29,22 +29,14 @@ pub async fn run(command: &Command, config: &Config, output: Output) -> u8 {
     }
 }
 
-async fn dispatch(
-    command: &Command,
-    client: &Client,
-    config: &Config,
-    output: Output,
-) -> Result<u8, Failure> {
+async fn dispatch(command: &Command, client: &Client, config: &Config, output: Output) -> Result<u8, Failure> {
     let verbose = output.verbose;
     match command {
         Command::Stop => stop::stop(client, output).await,
         Command::Status => get(client, output, "/v1/status", |status| print::status(status, now())).await,
-        Command::Balance => {
-            get(client, output, "/v1/balance", |balance| print::balance(balance, verbose)).await
-        }
+        Command::Balance => get(client, output, "/v1/balance", |balance| print::balance(balance, verbose)).await,
         Command::Address => {
-            let asked =
-                Asked { path: "/v1/address", what: "asking for an address", effect: Effect::Harmless };
+            let asked = Asked { path: "/v1/address", what: "asking for an address", effect: Effect::Harmless };
             post(client, output, asked, &serde_json::json!({}), print::address).await
         }
         Command::Send(args) => send(client, output, args).await,
@@ -63,8 +55,7 @@ async fn dispatch(
         }
         Command::Open(args) => open(client, output, args).await,
         Command::Channels => {
-            get(client, output, "/v1/channels", |channels: &Vec<Channel>| print::channels(channels, verbose))
-                .await
+            get(client, output, "/v1/channels", |channels: &Vec<Channel>| print::channels(channels, verbose)).await
         }
         Command::Close(args) => close(client, output, args).await,
         Command::Receive(args) => receive::receive(client, output, args).await,
@@ -75,14 +66,11 @@ async fn dispatch(
         }
         Command::Pay(args) => pay::pay(client, output, args, config.payments.timeout).await,
         Command::History(args) => {
-            let before =
-                args.before.as_deref().map(|id| format!("&before={}", segment(id))).unwrap_or_default();
+            let before = args.before.as_deref().map(|id| format!("&before={}", segment(id))).unwrap_or_default();
             let path = format!("/v1/history?limit={}{before}", args.limit);
             get(client, output, &path, |page| print::history(page, verbose)).await
         }
-        Command::Show(args) => {
-            get(client, output, &format!("/v1/history/{}", segment(&args.id)), print::entry).await
-        }
+        Command::Show(args) => get(client, output, &format!("/v1/history/{}", segment(&args.id)), print::entry).await,
         Command::Init(_) | Command::Run | Command::Completions(_) => {
             Err(NodeError::new(Code::BadRequest, "this command does not ask the daemon").into())
         }
@@ -150,8 +138,7 @@ async fn open(client: &Client, output: Output, args: &args::Open) -> Result<u8, 
         public: args.public,
         feerate: args.feerate.map(|rate| rate.sat_per_vb()),
     };
-    let asked =
-        Asked { path: "/v1/channels", what: "opening the channel with the peer", effect: Effect::Money };
+    let asked = Asked { path: "/v1/channels", what: "opening the channel with the peer", effect: Effect::Money };
     post(client, output, asked, &body, print::opened).await
 }
 

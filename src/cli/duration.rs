@@ -30,9 +30,7 @@ mod tests {
 
     #[test]
     fn spans_have_units() {
-        for (text, secs) in
-            [("90", 90), ("1s", 1), ("10m", 600), ("2h", 7200), ("7d", 604_800), ("5 min", 300)]
-        {
+        for (text, secs) in [("90", 90), ("1s", 1), ("10m", 600), ("2h", 7200), ("7d", 604_800), ("5 min", 300)] {
             assert_eq!(parse_secs(text), Ok(secs), "{text}");
         }
         for text in ["", "m", "-5", "1.5h", "1y", "0", "0s", "400d", "99999999999999999999"] {

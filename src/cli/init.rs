@@ -40,19 +40,11 @@ struct Made<'a> {
 }
 
 /// Makes what is missing. An existing seed is never touched.
-pub fn init(
-    args: &args::Init,
-    config: &Config,
-    seed: &impl SeedStore,
-    output: Output,
-) -> Result<u8, Failure> {
+pub fn init(args: &args::Init, config: &Config, seed: &impl SeedStore, output: Output) -> Result<u8, Failure> {
     let config_file = prepare(config)?;
     if seed.exists()? {
-        let message =
-            format!("there is a seed already at {}; it is never overwritten", seed.path().display());
-        return Err(NodeError::new(Code::Refused, message)
-            .hint("name another directory with --data-dir")
-            .into());
+        let message = format!("there is a seed already at {}; it is never overwritten", seed.path().display());
+        return Err(NodeError::new(Code::Refused, message).hint("name another directory with --data-dir").into());
     }
     let asks = !args.yes && io::stdin().is_terminal() && output.for_people();
     if !asks && !args.yes && !args.restore {
@@ -117,15 +109,15 @@ fn write_config(config: &Config) -> Result<PathBuf, NodeError> {
 fn for_people(made: &Made<'_>) -> String {
     let mut text = String::new();
     if let Some(words) = made.words {
-        text.push_str("These 24 words are your money. Write them on paper, in this order; they are not shown again.\n\n");
+        text.push_str(
+            "These 24 words are your money. Write them on paper, in this order; they are not shown again.\n\n",
+        );
         text.push_str(&in_columns(words));
         text.push_str(
             "\nThey bring back on-chain coins. Channels need the database in the data directory, too: keep it.\n\n",
         );
     } else {
-        text.push_str(
-            "The words are restored. On-chain coins come back with the first sync; channels do not.\n\n",
-        );
+        text.push_str("The words are restored. On-chain coins come back with the first sync; channels do not.\n\n");
     }
     text.push_str(&format!(
         "network        {}\ndata           {}\nseed           {}\nconfiguration  {}\n\nnext: lightnode run\n",
@@ -149,8 +141,7 @@ fn in_columns(words: &str) -> String {
 }
 
 fn read_words(asks: bool) -> Result<Zeroizing<String>, NodeError> {
-    let failed =
-        |error: io::Error| NodeError::new(Code::BadRequest, format!("the words could not be read: {error}"));
+    let failed = |error: io::Error| NodeError::new(Code::BadRequest, format!("the words could not be read: {error}"));
     if asks {
         let words = rpassword::prompt_password("The words, with blanks between (they do not show): ");
         return words.map(Zeroizing::new).map_err(failed);

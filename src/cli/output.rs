@@ -54,8 +54,7 @@ impl Output {
         let text = match serde_json::to_string(error) {
             Ok(json) if self.json_errors => json,
             _ => {
-                let hint =
-                    error.hint.as_ref().map(|hint| format!("\nhint: {}", escape(hint))).unwrap_or_default();
+                let hint = error.hint.as_ref().map(|hint| format!("\nhint: {}", escape(hint))).unwrap_or_default();
                 format!("error: {}{hint}", escape(&error.message))
             }
         };

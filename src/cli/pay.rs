@@ -38,18 +38,15 @@ pub(super) async fn pay(
     };
     let time = args.timeout.map_or(default_timeout, |secs| Duration::from_secs(u64::from(secs)));
     let sum = request.amount_msat.or(decoded.amount_msat).map(msat).unwrap_or_default();
-    let attempts = Cell::new(0);
-    let say = || match attempts.get() {
-        0 => format!("paying {sum}"),
-        1 => format!("paying {sum} · 1 attempt"),
-        number => format!("paying {sum} · {number} attempts"),
-    };
+    // The book counts attempts that have ended; another one is out.
+    let ended = Cell::new(0);
+    let say = || format!("paying {sum} · attempt {}", ended.get() + 1);
     let outcome = client.post::<Entry>("/v1/payments", &request, time.saturating_add(GRACE));
     let look = async {
         loop {
             tokio::time::sleep(LOOK).await;
             if let Ok(entry) = client.get::<Entry>(&format!("/v1/history/{}", segment(&hash)), QUICK).await {
-                attempts.set(entry.value.attempts);
+                ended.set(entry.value.attempts);
             }
         }
     };
@@ -61,8 +58,7 @@ pub(super) async fn pay(
     let reply = reply.map_err(|error| {
         let mut failure = error.failure(Effect::Money);
         if failure.exit == exit::UNKNOWN {
-            failure.error.hint =
-                Some(format!("do not pay in another way; look at it with `lightnode show {hash}`"));
+            failure.error.hint = Some(format!("do not pay in another way; look at it with `lightnode show {hash}`"));
         }
         failure
     })?;

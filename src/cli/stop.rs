@@ -59,8 +59,7 @@ impl Process {
 
     /// A zombie has released its files and only waits for its parent.
     fn lives(&self) -> bool {
-        look(self.pid)
-            .is_some_and(|(state, started)| started == self.started && !["Z", "X"].contains(&&*state))
+        look(self.pid).is_some_and(|(state, started)| started == self.started && !["Z", "X"].contains(&&*state))
     }
 }
 

@@ -12,9 +12,9 @@ pub(super) fn now() -> u64 {
 
 /// `2026-08-01 12:34:56 UTC`
 pub(super) fn utc(unix: u64) -> String {
-    match moment(unix).and_then(|at| {
-        at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC")).ok()
-    }) {
+    match moment(unix)
+        .and_then(|at| at.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC")).ok())
+    {
         Some(text) => text,
         None => format!("{unix} s after 1970"),
     }
@@ -22,9 +22,7 @@ pub(super) fn utc(unix: u64) -> String {
 
 /// `2026-08-01 12:34`, for tables.
 pub(super) fn short(unix: u64) -> String {
-    match moment(unix)
-        .and_then(|at| at.format(format_description!("[year]-[month]-[day] [hour]:[minute]")).ok())
-    {
+    match moment(unix).and_then(|at| at.format(format_description!("[year]-[month]-[day] [hour]:[minute]")).ok()) {
         Some(text) => text,
         None => unix.to_string(),
     }

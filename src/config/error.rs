@@ -52,12 +52,8 @@ impl ConfigError {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ConfigError::Unreadable { .. } | ConfigError::Syntax { .. } | ConfigError::Conflict { .. } => {
-                None
-            }
-            ConfigError::UnknownKey { nearest: Some(nearest), .. } => {
-                Some(format!("did you mean `{nearest}`?"))
-            }
+            ConfigError::Unreadable { .. } | ConfigError::Syntax { .. } | ConfigError::Conflict { .. } => None,
+            ConfigError::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             ConfigError::UnknownKey { nearest: None, .. } => {
                 Some("config/all.toml of the source shows every setting there is".to_owned())
             }

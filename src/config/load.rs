@@ -9,9 +9,7 @@ use std::time::Duration;
 use bitcoin::Network;
 
 use super::error::{ConfigError, Origin};
-use super::parse::{
-    alias, boolean, color, gossip, levels, list, network, optional, parsed, path, percent, pin, whole,
-};
+use super::parse::{alias, boolean, color, gossip, levels, list, network, optional, parsed, path, percent, pin, whole};
 use super::read::Reader;
 use super::*;
 
@@ -79,11 +77,9 @@ fn public_servers(network: Network) -> &'static [&'static str] {
             "ssl://blackie.c3-soft.com:57010",
             "ssl://fulcrum.theuplink.net:60002",
         ],
-        Network::Signet => &[
-            "ssl://signet-electrumx.wakiyamap.dev:50002",
-            "ssl://electrum.emzy.de:53002",
-            "ssl://mempool.space:60602",
-        ],
+        Network::Signet => {
+            &["ssl://signet-electrumx.wakiyamap.dev:50002", "ssl://electrum.emzy.de:53002", "ssl://mempool.space:60602"]
+        }
         Network::Testnet | Network::Regtest => &[],
     }
 }
@@ -154,11 +150,7 @@ impl Config {
             api: Api {
                 socket: inside(r.get("api.socket", PathBuf::from("lightnode.sock"), path)?, &data_dir, home)?,
                 tcp: r.get("api.tcp", None, optional(parsed("host:port")))?,
-                token_file: inside(
-                    r.get("api.token_file", PathBuf::from("api.token"), path)?,
-                    &data_dir,
-                    home,
-                )?,
+                token_file: inside(r.get("api.token_file", PathBuf::from("api.token"), path)?, &data_dir, home)?,
             },
             log: Log {
                 level: r.get("log.level", "info".to_owned(), levels)?,
@@ -209,11 +201,7 @@ fn channels(r: &mut Reader) -> Result<Channels, ConfigError> {
         their_delay_blocks: r.get("channels.their_delay_blocks", 144, whole(144..=2016, "blocks"))?,
         max_our_delay_blocks: r.get("channels.max_our_delay_blocks", 2016, whole(144..=2016, "blocks"))?,
         max_in_flight_percent: r.get("channels.max_in_flight_percent", 100, whole(1..=100, "percent"))?,
-        forwarding_base_fee_msat: r.get(
-            "channels.forwarding_base_fee_msat",
-            1000,
-            whole(0..=1_000_000_000, "msat"),
-        )?,
+        forwarding_base_fee_msat: r.get("channels.forwarding_base_fee_msat", 1000, whole(0..=1_000_000_000, "msat"))?,
         forwarding_fee_ppm: r.get(
             "channels.forwarding_fee_ppm",
             100,
@@ -222,11 +210,7 @@ fn channels(r: &mut Reader) -> Result<Channels, ConfigError> {
         // LDK refuses to forward with fewer than 48 (MIN_CLTV_EXPIRY_DELTA).
         cltv_expiry_delta: r.get("channels.cltv_expiry_delta", 72, whole(48..=2016, "blocks"))?,
         reserve_sat: r.get("channels.reserve_sat", 25_000, whole(0..=MAX_SAT, "sat"))?,
-        force_close_avoidance_sat: r.get(
-            "channels.force_close_avoidance_sat",
-            1000,
-            whole(0..=MAX_SAT, "sat"),
-        )?,
+        force_close_avoidance_sat: r.get("channels.force_close_avoidance_sat", 1000, whole(0..=MAX_SAT, "sat"))?,
     })
 }
 

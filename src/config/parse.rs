@@ -46,10 +46,8 @@ where
             Value::Text(text) => text.parse().ok(),
             _ => None,
         };
-        let number =
-            number.and_then(|number| T::try_from(number).ok()).filter(|number| range.contains(number));
-        number
-            .ok_or_else(|| format!("a whole number of {unit} between {} and {}", range.start(), range.end()))
+        let number = number.and_then(|number| T::try_from(number).ok()).filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("a whole number of {unit} between {} and {}", range.start(), range.end()))
     }
 }
 
@@ -84,11 +82,9 @@ where
 /// A list in the file; separated by commas elsewhere.
 pub(super) fn list<T>(parse: impl Fn(&Value) -> Parsed<T>) -> impl Fn(&Value) -> Parsed<Vec<T>> {
     move |value| match value {
-        Value::List(values) => values
-            .iter()
-            .map(&parse)
-            .collect::<Result<_, _>>()
-            .map_err(|each| format!("a list, each entry {each}")),
+        Value::List(values) => {
+            values.iter().map(&parse).collect::<Result<_, _>>().map_err(|each| format!("a list, each entry {each}"))
+        }
         Value::Text(text) => text
             .split(',')
             .map(str::trim)
@@ -174,9 +170,8 @@ pub(super) fn levels(value: &Value) -> Parsed<String> {
     };
     let text = text(value).map_err(|_| expected())?;
     let level = |name: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&name);
-    let module = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
-    };
+    let module =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
     let part = |part: &str| match part.trim().split_once('=') {
         Some((name, at)) => module(name) && level(at),
         None => level(part.trim()),

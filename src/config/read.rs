@@ -191,12 +191,7 @@ impl Reader {
             let origin = self.origin(key).unwrap_or_else(|| Origin::CommandLine(key.clone()));
             if sections.contains(key.as_str()) {
                 let expected = format!("a section: a line [{key}] and its settings below");
-                return Err(ConfigError::Value {
-                    origin,
-                    key: key.clone(),
-                    expected,
-                    found: "a value".to_owned(),
-                });
+                return Err(ConfigError::Value { origin, key: key.clone(), expected, found: "a value".to_owned() });
             }
             let known = self.known.iter().map(String::as_str);
             let nearest = nearest(key, known).map(|key| shown(&key));
@@ -213,15 +208,10 @@ impl Reader {
         let known: Vec<String> = variables.iter().map(|name| bare(name)).collect();
         for (name, given) in self.layers[1].iter().filter(|(name, _)| !variables.contains(*name)) {
             let bare = bare(name);
-            let nearest =
-                nearest(&bare, known.iter().map(String::as_str)).map(|near| format!("{PREFIX}{near}"));
+            let nearest = nearest(&bare, known.iter().map(String::as_str)).map(|near| format!("{PREFIX}{near}"));
             let section = bare.split('_').next().unwrap_or_default().to_ascii_lowercase();
             if nearest.is_some() || sections.contains(section.as_str()) {
-                return Err(ConfigError::UnknownKey {
-                    origin: given.origin.clone(),
-                    key: name.clone(),
-                    nearest,
-                });
+                return Err(ConfigError::UnknownKey { origin: given.origin.clone(), key: name.clone(), nearest });
             }
         }
         Ok(())

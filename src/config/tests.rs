@@ -36,8 +36,7 @@ fn the_file_with_every_setting_has_every_setting_at_its_default() {
 
 #[test]
 fn each_networks_file_parses_and_names_its_network() {
-    for network in [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet, Network::Regtest]
-    {
+    for network in [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet, Network::Regtest] {
         let config = parse(example(network)).unwrap();
         assert_eq!(config.network, network);
         assert_eq!(config.servers.is_empty(), network == Network::Testnet);
@@ -64,22 +63,14 @@ fn each_network_keeps_its_data_apart() {
 #[test]
 fn an_unknown_setting_is_refused_with_its_line_and_the_nearest_known_one() {
     for (text, message, hint) in [
-        (
-            "\nnetwrok = \"signet\"",
-            "lightnode.toml, line 2: unknown setting `netwrok`",
-            "did you mean `network`?",
-        ),
+        ("\nnetwrok = \"signet\"", "lightnode.toml, line 2: unknown setting `netwrok`", "did you mean `network`?"),
         (
             "[fees]\n# why\nmax_sat_per_byte = 3",
             "lightnode.toml, line 3: unknown setting `fees.max_sat_per_byte`",
             "did you mean `fees.max_sat_per_vb`?",
         ),
         ("alias = \"x\"", "lightnode.toml, line 1: unknown setting `alias`", "did you mean `node.alias`?"),
-        (
-            "[fee]\nmax_sat_per_vb = 3",
-            "lightnode.toml, line 1: unknown setting `[fee]`",
-            "did you mean `[fees]`?",
-        ),
+        ("[fee]\nmax_sat_per_vb = 3", "lightnode.toml, line 1: unknown setting `[fee]`", "did you mean `[fees]`?"),
         (
             "[[server]]\nurl = \"ssl://a\"\n[[server]]\nurl = \"ssl://b\"\npni = \"\"",
             "lightnode.toml, line 5: unknown setting `server.pni`",
@@ -106,10 +97,7 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
             "[channels]\n\nminimum_depth = 0",
             "line 3: `channels.minimum_depth` must be a whole number of confirmations between 1 and 144, but it is 0",
         ),
-        (
-            "[channels]\naccept_inbound = 1",
-            "line 2: `channels.accept_inbound` must be true or false, but it is 1",
-        ),
+        ("[channels]\naccept_inbound = 1", "line 2: `channels.accept_inbound` must be true or false, but it is 1"),
         (
             "[payments]\nmax_fee_percent = -1.5",
             "line 2: `payments.max_fee_percent` must be a percentage between 0 and 100 with at most four decimals, \
@@ -133,10 +121,7 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
             "[server]\nurl = \"ssl://a\"",
             "line 1: `server` must be tables, each beginning with [[server]], but it is a table",
         ),
-        (
-            "fees = 3",
-            "line 1: `fees` must be a section: a line [fees] and its settings below, but it is a value",
-        ),
+        ("fees = 3", "line 1: `fees` must be a section: a line [fees] and its settings below, but it is a value"),
         ("[[server]]\npin = \"\"", "line 1: this [[server]] has no url"),
         (
             "[fees]\nfallback_sat_per_vb = 600",
@@ -151,17 +136,14 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
     ] {
         assert_eq!(refusal(text).0, format!("lightnode.toml, {message}"), "{text}");
     }
-    assert!(
-        refusal("[fees]\nmax_sat_per_vb = = 3").0.starts_with("lightnode.toml, line 2: not valid TOML: ")
-    );
+    assert!(refusal("[fees]\nmax_sat_per_vb = = 3").0.starts_with("lightnode.toml, line 2: not valid TOML: "));
 }
 
 #[test]
 fn command_line_over_environment_over_file_over_default() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("lightnode.toml");
-    std::fs::write(&file, "network = \"signet\"\n[fees]\nmax_sat_per_vb = 20\nfallback_sat_per_vb = 2\n")
-        .unwrap();
+    std::fs::write(&file, "network = \"signet\"\n[fees]\nmax_sat_per_vb = 20\nfallback_sat_per_vb = 2\n").unwrap();
     let mut given = Overrides { data_dir: Some(dir.path().to_owned()), ..overrides() };
     let config = Config::load(&given).unwrap();
     assert_eq!(config.file, file);
@@ -183,8 +165,7 @@ fn command_line_over_environment_over_file_over_default() {
     let config = Config::load(&given).unwrap();
     assert_eq!((config.fees.max_sat_per_vb, config.network), (40, Network::Testnet4));
 
-    for name in ["LIGHTNODE_TEST_KEEP", "LIGHTNODE_KEEP", "LIGHTNODE_REGTEST_DEPS", "LIGHTNODE_TEST_PATIENCE"]
-    {
+    for name in ["LIGHTNODE_TEST_KEEP", "LIGHTNODE_KEEP", "LIGHTNODE_REGTEST_DEPS", "LIGHTNODE_TEST_PATIENCE"] {
         given.environment.insert(name.into(), "1".into());
     }
     assert!(Config::load(&given).is_ok(), "variables of scripts are not ours");
@@ -212,10 +193,7 @@ fn a_named_file_must_exist_and_an_unnamed_one_need_not() {
 fn a_node_without_servers_is_refused_when_it_shall_run() {
     let config = parse("network = \"regtest\"").unwrap();
     let error = config.require_servers().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no server is configured for regtest, and there are no public ones to begin with"
-    );
+    assert_eq!(error.to_string(), "no server is configured for regtest, and there are no public ones to begin with");
     assert!(parse("").unwrap().require_servers().is_ok());
     assert!(parse("server = []").unwrap().require_servers().is_err());
 }

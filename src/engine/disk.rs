@@ -39,12 +39,7 @@ impl Disk {
     ///
     /// Two writes (the second only when the fork changes), the safer one first: a stored fork may lie too low, which
     /// only makes more be told again, but never above what the stored headers share with what was told.
-    pub(super) fn headers(
-        &mut self,
-        from: u32,
-        headers: &[Header],
-        fork: Option<BlockRef>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn headers(&mut self, from: u32, headers: &[Header], fork: Option<BlockRef>) -> Result<(), StoreError> {
         let Some(told) = self.told else { return self.store.store_headers(from, headers) };
         let low = |fork: Option<BlockRef>| fork.map_or(u32::MAX, |fork| fork.height);
         if low(fork) < low(told.fork) {

@@ -278,14 +278,10 @@ impl Engine {
     /// The next time at which something is to be done by itself.
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let machine =
-            self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
+        let machine = self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
         let stale = self.others_ready(now).then_some(self.block_at + STALE);
         let records = (!self.records.is_empty()).then_some(self.records_at);
-        [machine, self.pool.retry_at(now), stale, records]
-            .into_iter()
-            .flatten()
-            .fold(self.fees_at, Instant::min)
+        [machine, self.pool.retry_at(now), stale, records].into_iter().flatten().fold(self.fees_at, Instant::min)
     }
 
     fn tick(&mut self) -> Result<(), EngineError> {
@@ -314,12 +310,10 @@ impl Engine {
         let state = EngineState::of(&self.machine, &self.pool, now);
         let phase = std::mem::discriminant(&state.phase);
         let turned = phase != std::mem::discriminant(&self.state.borrow().phase);
-        let long =
-            now >= self.said_at + SAY_EVERY && matches!(state.phase, Phase::Headers | Phase::Histories);
+        let long = now >= self.said_at + SAY_EVERY && matches!(state.phase, Phase::Headers | Phase::Histories);
         if turned || long {
             self.said_at = now;
-            let EngineState { phase, tip, claimed, pending, watches, .. } = &state;
-            let height = tip.map(|tip| tip.height);
+            let EngineState { phase, height, claimed, pending, watches, .. } = &state;
             tracing::info!(height, claimed, pending, watches, "{phase}");
         }
         self.state.send_if_modified(|present| {

@@ -108,8 +108,7 @@ impl Book {
         let all = || self.claims.values().map(|(_, claims)| claims);
         let relay = median(all().filter_map(|claims| claims.relay).collect()).map_or(FLOOR, per_kw);
         let floor = relay.clamp(FLOOR, self.cap);
-        let estimates =
-            TARGETS.map(|target| median(all().filter_map(|claims| estimate(claims, target)).collect()));
+        let estimates = TARGETS.map(|target| median(all().filter_map(|claims| estimate(claims, target)).collect()));
         // A target without an estimate costs as much as the next faster one.
         let mut last = estimates.iter().flatten().next().copied()?;
         let mut rates = estimates.map(|estimate| {
@@ -186,8 +185,7 @@ mod tests {
 
     /// Estimates in sat/vB for the four targets.
     fn says(estimates: [u64; 4]) -> FeeClaims {
-        let estimates =
-            TARGETS.into_iter().zip(estimates.map(|rate| rate * 1000)).filter(|(_, rate)| *rate > 0);
+        let estimates = TARGETS.into_iter().zip(estimates.map(|rate| rate * 1000)).filter(|(_, rate)| *rate > 0);
         FeeClaims { estimates: estimates.collect(), ..FeeClaims::default() }
     }
 
@@ -224,8 +222,7 @@ mod tests {
     #[test]
     fn no_claim_leads_out_of_the_limits() {
         let book = book();
-        let absurd =
-            FeeClaims { estimates: vec![(2, u64::MAX), (6, 1)], relay: Some(u64::MAX), histogram: vec![] };
+        let absurd = FeeClaims { estimates: vec![(2, u64::MAX), (6, 1)], relay: Some(u64::MAX), histogram: vec![] };
         book.learn("a", absurd, 0);
         assert_eq!(rates(&book), [500; 4]);
         let stored = FeeRecord { at: 0, rates: [u32::MAX, 1000, 1, 0] };

@@ -36,10 +36,7 @@ impl Sending {
     }
 
     /// A package that somebody wants to be sent now, to all of these; `None` when it is empty.
-    pub(super) fn now<'a>(
-        package: &[Transaction],
-        sessions: impl Iterator<Item = &'a dyn Session>,
-    ) -> Option<Self> {
+    pub(super) fn now<'a>(package: &[Transaction], sessions: impl Iterator<Item = &'a dyn Session>) -> Option<Self> {
         let txid = package.last()?.compute_txid();
         Some(Self { txid, before: None, to: send(package, sessions) })
     }
@@ -58,8 +55,7 @@ impl Sending {
             Ok(()) => (true, String::new()),
             Err(why) => (false, why),
         };
-        let changed =
-            self.before.is_none_or(|before| (before.accepted, before.note) != (accepted, note.clone()));
+        let changed = self.before.is_none_or(|before| (before.accepted, before.note) != (accepted, note.clone()));
         Sent { txid: self.txid, accepted, note, changed }
     }
 }

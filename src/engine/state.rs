@@ -15,8 +15,10 @@ use crate::source::pool::{Pool, Role, ServerStatus};
 pub struct EngineState {
     /// What it waits for.
     pub phase: Phase,
-    /// Our best block; `None` until the first headers are in.
+    /// The block up to which wallet and channels know the chain; before they were told any, our best header.
     pub tip: Option<Tip>,
+    /// Height of our best header.
+    pub height: u32,
     /// The height that the serving server claims.
     pub claimed: Option<u32>,
     /// Scripts followed.
@@ -67,7 +69,7 @@ impl fmt::Display for Phase {
 
 impl EngineState {
     pub(super) fn of(machine: &Machine, pool: &Pool, now: Instant) -> Self {
-        let Progress { serving, height, claimed, watches, pending, degraded, clock_behind, .. } =
+        let Progress { serving, height, claimed, told, watches, pending, degraded, clock_behind, .. } =
             machine.progress();
         let servers = pool.status(now);
         let phase = match (serving, claimed) {
@@ -77,9 +79,11 @@ impl EngineState {
             (Some(_), Some(_)) if machine.synced() => Phase::Synced,
             (Some(_), Some(_)) => Phase::Histories,
         };
-        let header = machine.tree().header_at(height);
-        let tip = header.map(|header| Tip { height, hash: header.block_hash(), time: header.time });
-        Self { phase, tip, claimed, watches, pending, degraded, clock_behind, servers }
+        // A told block that has left the chain is still what they know.
+        let known = told.map_or(height, |told| told.height);
+        let header = machine.tree().header_at(known);
+        let tip = header.map(|header| Tip { height: known, hash: header.block_hash(), time: header.time });
+        Self { phase, tip, height, claimed, watches, pending, degraded, clock_behind, servers }
     }
 }
 

@@ -133,9 +133,7 @@ impl Ledger {
                     .flatten(),
             };
             match before {
-                Some(before) => {
-                    table::page(connection, before, limit.saturating_add(1), |record| filter.wants(record))
-                }
+                Some(before) => table::page(connection, before, limit.saturating_add(1), |record| filter.wants(record)),
                 None => Ok(Vec::new()),
             }
         })?;

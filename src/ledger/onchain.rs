@@ -71,14 +71,7 @@ fn book(tx: &Transaction<'_>, piece: ChainNews, now: u64) -> rusqlite::Result<Al
     match piece {
         ChainNews::Seen(new) => {
             let told = new.record(now);
-            table::alter(
-                tx,
-                &told.id,
-                Side::Chain,
-                now,
-                |record| record::seen(record, &told),
-                || Some(told.clone()),
-            )
+            table::alter(tx, &told.id, Side::Chain, now, |record| record::seen(record, &told), || Some(told.clone()))
         }
         ChainNews::Confirmed(txid, height) => alter(txid, &|record| record::confirmed(record, height)),
         ChainNews::Unconfirmed(txid) => alter(txid, &record::unconfirmed),

@@ -45,8 +45,7 @@ impl Ledger {
             expires_at: Some(new.expires_at),
             ..Record::new(id.clone(), Kind::Receive, Direction::In, self.now())
         };
-        self.change_or_insert("book an invoice", id, Side::Receive, |_| false, move || Some(record))
-            .map(|_| ())
+        self.change_or_insert("book an invoice", id, Side::Receive, |_| false, move || Some(record)).map(|_| ())
     }
 
     /// Books a claimed payment. The same claim again changes nothing; another claim of the same hash adds its amount.

@@ -105,9 +105,7 @@ pub(super) fn open(connection: &Connection) -> rusqlite::Result<Vec<Line>> {
 pub(super) fn by_prefix(connection: &Connection, prefix: &str, limit: usize) -> rusqlite::Result<Vec<Line>> {
     // 'g' follows every hex digit.
     connection
-        .prepare_cached(
-            "SELECT seq, record FROM payment WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id, seq LIMIT ?2",
-        )?
+        .prepare_cached("SELECT seq, record FROM payment WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id, seq LIMIT ?2")?
         .query_map((prefix, limit as i64), line)?
         .collect()
 }

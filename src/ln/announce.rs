@@ -111,9 +111,7 @@ mod tests {
 
     #[test]
     fn addresses_of_every_kind_can_be_announced() {
-        for text in
-            ["203.0.113.7:9735", "[2001:0db8:0000:0000:0000:0000:0000:0001]:9735", "node.example.org:9735"]
-        {
+        for text in ["203.0.113.7:9735", "[2001:0db8:0000:0000:0000:0000:0000:0001]:9735", "node.example.org:9735"] {
             let address: HostPort = text.parse().expect("an address");
             assert_eq!(socket_address(&address).expect("announced").to_string(), text);
         }

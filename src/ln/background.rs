@@ -14,6 +14,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lightning::events::{Event, ReplayEvent};
@@ -21,7 +22,7 @@ use lightning_background_processor::{NO_LIQUIDITY_MANAGER, process_events_async}
 use tokio::sync::watch;
 
 use super::peers::Peers;
-use super::types::GossipSync;
+use super::types::{GossipSync, Sweeper};
 use super::{Ln, now, persist};
 use crate::task::Shutdown;
 
@@ -55,9 +56,9 @@ where
             }
         })
     };
-    let Ln { kv, chain_monitor, channels, messenger, peers: manager, sweeper, logger, scorer, .. } = ln;
+    let Ln { managed, chain_monitor, channels, messenger, peers: manager, logger, scorer, .. } = ln;
     let motor = process_events_async(
-        kv,
+        managed,
         handle,
         chain_monitor,
         channels,
@@ -65,7 +66,8 @@ where
         gossip,
         manager,
         NO_LIQUIDITY_MANAGER,
-        Some(sweeper),
+        // Its timer would ask every 30 s; ours asks when there is something to do (`super::sweeps`).
+        None::<Arc<Sweeper>>,
         logger,
         Some(scorer),
         sleeper,

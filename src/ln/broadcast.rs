@@ -4,21 +4,21 @@
 //! order, and never asks what became of them. What it repeats by itself is what its monitors claim; a funding
 //! transaction or a cooperative close it gives once.
 //!
-//! Decision: the outbox is written before the call returns (one fsync, as LDK's own monitor writes under the same
-//! locks), so that a power cut right after it loses nothing; everything slower (the wallet, the servers) happens in
-//! [`carry`]. If the disk refuses, the transaction is sent all the same and the error is recorded: getting a
-//! justice transaction out is worth more than keeping the books, and what the monitors claim comes again in any case.
+//! Decision: a package waits on the vault's stage until the state that it comes from is on disk, together with its row
+//! in the outbox, and goes out then ([`carry`]). A power cut in between has told nobody anything: a funding never goes
+//! out before its channel is kept, and a commitment never before we know that we broadcast it. The cost is one write of
+//! delay; a disk that refuses ends the process, and what the monitors claim comes again with the next start.
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bitcoin::{Transaction, Txid};
 use lightning::chain::chaininterface::BroadcasterInterface;
 use tokio::sync::mpsc;
 
-use crate::store::Store;
+use super::vault::Stage;
 use crate::task::Shutdown;
 
 /// The same package is not handed on again for so long; the outbox sends it with each block anyway.
@@ -28,18 +28,15 @@ const QUIET: Duration = Duration::from_secs(600);
 pub type Package = Vec<Transaction>;
 
 /// LDK's `BroadcasterInterface`.
-#[derive(Debug)]
 pub struct Broadcaster {
-    store: Store,
-    queue: mpsc::UnboundedSender<Package>,
+    stage: Arc<Stage>,
     recent: Mutex<HashMap<Txid, Instant>>,
 }
 
 impl Broadcaster {
-    /// A broadcaster, and the packages that it has put into the outbox, for [`carry`].
-    pub fn new(store: Store) -> (Self, mpsc::UnboundedReceiver<Package>) {
-        let (queue, packages) = mpsc::unbounded_channel();
-        (Self { store, queue, recent: Mutex::default() }, packages)
+    /// A broadcaster onto this stage.
+    pub fn new(stage: Arc<Stage>) -> Self {
+        Self { stage, recent: Mutex::default() }
     }
 
     /// True when the package that this child stands for was not seen for a while.
@@ -58,13 +55,7 @@ impl BroadcasterInterface for Broadcaster {
             return;
         }
         tracing::info!(txid = %child, transactions = package.len(), "lightning broadcasts");
-        // A clock before 1970 only makes the entry look old.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if let Err(error) = self.store.outbox_add(&package, "lightning", now) {
-            tracing::error!(%error, txid = %child, "could not keep a transaction for sending again; it is sent now");
-        }
-        // The receiver is gone only when the process is ending; the outbox goes on after the next start.
-        let _ = self.queue.send(package);
+        self.stage.broadcast(package);
     }
 }
 
@@ -103,10 +94,7 @@ fn parents_first(txs: &[&Transaction]) -> Package {
     let mut sorted = Vec::with_capacity(txs.len());
     while !left.is_empty() {
         let waits = |at: usize| {
-            txs[at]
-                .input
-                .iter()
-                .any(|input| left.iter().any(|other| txids[*other] == input.previous_output.txid))
+            txs[at].input.iter().any(|input| left.iter().any(|other| txids[*other] == input.previous_output.txid))
         };
         // Transactions cannot spend each other in a circle, so that one is always free.
         let next = left.iter().position(|at| !waits(*at)).unwrap_or(0);
@@ -122,60 +110,39 @@ mod tests {
     use bitcoin::{OutPoint, TxIn};
 
     use super::*;
+    use crate::store::Store;
 
     fn tx(number: u32, parents: &[&Transaction]) -> Transaction {
         let input = parents
             .iter()
-            .map(|parent| TxIn {
-                previous_output: OutPoint::new(parent.compute_txid(), 0),
-                ..TxIn::default()
-            })
+            .map(|parent| TxIn { previous_output: OutPoint::new(parent.compute_txid(), 0), ..TxIn::default() })
             .collect();
-        Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::from_consensus(number),
-            input,
-            output: Vec::new(),
-        }
+        Transaction { version: Version::TWO, lock_time: LockTime::from_consensus(number), input, output: Vec::new() }
     }
 
-    fn broadcaster() -> (tempfile::TempDir, Broadcaster, mpsc::UnboundedReceiver<Package>) {
+    fn broadcaster() -> (tempfile::TempDir, Broadcaster) {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path(), bitcoin::Network::Regtest, [0; 4]).expect("a store");
-        let (broadcaster, packages) = Broadcaster::new(store);
-        (dir, broadcaster, packages)
+        (dir, Broadcaster::new(Arc::new(Stage::new(store.kv()))))
     }
 
     #[test]
-    fn a_package_in_any_order_is_kept_with_its_parents_first() {
-        let (_dir, broadcaster, mut packages) = broadcaster();
+    fn a_package_in_any_order_is_staged_with_its_parents_first() {
+        let (_dir, broadcaster) = broadcaster();
         let (a, b) = (tx(1, &[]), tx(2, &[]));
         let child = tx(3, &[&a, &b]);
         broadcaster.broadcast_transactions(&[&child, &b, &a]);
-        let package = packages.try_recv().expect("handed on");
-        assert_eq!(package, [b.clone(), a.clone(), child.clone()]);
-        let outbox = broadcaster.store.outbox().expect("readable");
-        assert_eq!(outbox.len(), 1);
-        assert_eq!((outbox[0].txid, &outbox[0].package), (child.compute_txid(), &package));
+        assert_eq!(broadcaster.stage.take().packages, [vec![b, a, child]]);
     }
 
     #[test]
-    fn what_ldk_repeats_is_handed_on_once() {
-        let (_dir, broadcaster, mut packages) = broadcaster();
+    fn what_ldk_repeats_is_staged_once() {
+        let (_dir, broadcaster) = broadcaster();
         let claim = tx(1, &[]);
         broadcaster.broadcast_transactions(&[&claim]);
         broadcaster.broadcast_transactions(&[&claim]);
-        assert!(packages.try_recv().is_ok());
-        assert!(packages.try_recv().is_err());
+        assert_eq!(broadcaster.stage.take().packages.len(), 1);
         let later = Instant::now() + QUIET;
         assert!(broadcaster.is_news(claim.compute_txid(), later));
-    }
-
-    #[test]
-    fn a_transaction_is_sent_even_when_the_disk_refuses() {
-        let (_dir, broadcaster, mut packages) = broadcaster();
-        broadcaster.store.close().expect("closes");
-        broadcaster.broadcast_transactions(&[&tx(1, &[])]);
-        assert!(packages.try_recv().is_ok());
     }
 }

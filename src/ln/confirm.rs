@@ -155,16 +155,8 @@ fn is_gone(height: u32, hash: Option<BlockHash>, fork: Option<BlockRef>, chain: 
 }
 
 /// Those of `relevant` that are to be unconfirmed, each once.
-fn left(
-    relevant: &[(Txid, u32, Option<BlockHash>)],
-    fork: Option<BlockRef>,
-    chain: &impl BestChain,
-) -> BTreeSet<Txid> {
-    relevant
-        .iter()
-        .filter(|(_, height, hash)| is_gone(*height, *hash, fork, chain))
-        .map(|(txid, ..)| *txid)
-        .collect()
+fn left(relevant: &[(Txid, u32, Option<BlockHash>)], fork: Option<BlockRef>, chain: &impl BestChain) -> BTreeSet<Txid> {
+    relevant.iter().filter(|(_, height, hash)| is_gone(*height, *hash, fork, chain)).map(|(txid, ..)| *txid).collect()
 }
 
 /// True when the tip of `chain` may be told to one who knows `told`.

@@ -64,8 +64,7 @@ pub enum ConnectError {
 impl Dialler {
     /// Where a peer may be: the address that we were given, then those that it announces.
     pub(super) fn targets(&self, node_id: &PublicKey, stored: &BTreeMap<PublicKey, String>) -> Vec<Target> {
-        let mut targets: Vec<Target> =
-            stored.get(node_id).map(|address| Target(address.clone())).into_iter().collect();
+        let mut targets: Vec<Target> = stored.get(node_id).map(|address| Target(address.clone())).into_iter().collect();
         let graph = self.graph.read_only();
         let announced = graph
             .node(&NodeId::from_pubkey(node_id))
@@ -155,9 +154,9 @@ impl Target {
     /// An announced address that can be dialled without Tor.
     pub(super) fn announced(address: &SocketAddress) -> Option<Self> {
         match address {
-            SocketAddress::TcpIpV4 { .. }
-            | SocketAddress::TcpIpV6 { .. }
-            | SocketAddress::Hostname { .. } => Some(Self(address.to_string())),
+            SocketAddress::TcpIpV4 { .. } | SocketAddress::TcpIpV6 { .. } | SocketAddress::Hostname { .. } => {
+                Some(Self(address.to_string()))
+            }
             SocketAddress::OnionV2(_) | SocketAddress::OnionV3 { .. } => None,
         }
     }

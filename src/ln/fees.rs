@@ -40,9 +40,7 @@ impl FeeEstimator for Fees {
     fn get_est_sat_per_1000_weight(&self, target: ConfirmationTarget) -> u32 {
         match target {
             // Only to judge the peer's rates and the worth of dust: generous, so that honest peers are never judged.
-            ConfirmationTarget::MaximumFeeEstimate => {
-                self.within(2).saturating_mul(2).saturating_add(PEER_MARGIN)
-            }
+            ConfirmationTarget::MaximumFeeEstimate => self.within(2).saturating_mul(2).saturating_add(PEER_MARGIN),
             // Money that a peer may take after a deadline; LDK raises it as the deadline comes near.
             ConfirmationTarget::UrgentOnChainSweep => self.within(6),
             // Constants; see the head of this file.

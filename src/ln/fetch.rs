@@ -51,9 +51,7 @@ pub enum FetchError {
 
 /// The body at `url`.
 pub async fn get(url: &str, limits: Limits) -> Result<Vec<u8>, FetchError> {
-    tokio::time::timeout(limits.time, fetch(url, limits.bytes))
-        .await
-        .unwrap_or(Err(FetchError::Timeout(limits.time)))
+    tokio::time::timeout(limits.time, fetch(url, limits.bytes)).await.unwrap_or(Err(FetchError::Timeout(limits.time)))
 }
 
 async fn fetch(url: &str, most: usize) -> Result<Vec<u8>, FetchError> {
@@ -88,8 +86,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let http = |error: hyper::Error| FetchError::Http(error.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     let answer = async move {
         let response = sender.send_request(request).await.map_err(http)?;
         if response.status() != StatusCode::OK {

@@ -57,8 +57,7 @@ mod tests {
     fn a_registered_output_becomes_a_watch_for_lightning_only() {
         let (inbox, mut watches) = WatchInbox::new();
         let filter = FilterInbox::new(inbox);
-        let script =
-            ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_raw_hash(bitcoin::hashes::Hash::hash(b"x")));
+        let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_raw_hash(bitcoin::hashes::Hash::hash(b"x")));
         let outpoint = OutPoint { txid: bitcoin::hashes::Hash::all_zeros(), index: 0 };
         filter.register_output(WatchedOutput { block_hash: None, outpoint, script_pubkey: script.clone() });
         let watch = watches.try_recv().expect("pushed");
@@ -69,8 +68,7 @@ mod tests {
     fn the_shared_anchor_script_is_not_followed() {
         let (inbox, mut watches) = WatchInbox::new();
         let filter = FilterInbox::new(inbox);
-        filter
-            .register_tx(&bitcoin::hashes::Hash::all_zeros(), Script::from_bytes(&[0x51, 0x02, 0x4e, 0x73]));
+        filter.register_tx(&bitcoin::hashes::Hash::all_zeros(), Script::from_bytes(&[0x51, 0x02, 0x4e, 0x73]));
         filter.register_tx(&bitcoin::hashes::Hash::all_zeros(), Script::from_bytes(&[0x6a, 0x01, 0x00]));
         assert!(watches.try_recv().is_err());
     }

@@ -12,8 +12,8 @@ use lightning::ln::peer_handler::IgnoringMessageHandler;
 use lightning::routing::scoring::ProbabilisticScoringDecayParameters;
 use lightning::util::persist::{
     KVStoreSync, NETWORK_GRAPH_PERSISTENCE_KEY, NETWORK_GRAPH_PERSISTENCE_PRIMARY_NAMESPACE,
-    NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE, SCORER_PERSISTENCE_KEY,
-    SCORER_PERSISTENCE_PRIMARY_NAMESPACE, SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
+    NETWORK_GRAPH_PERSISTENCE_SECONDARY_NAMESPACE, SCORER_PERSISTENCE_KEY, SCORER_PERSISTENCE_PRIMARY_NAMESPACE,
+    SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
 };
 use lightning::util::ser::ReadableArgs;
 use lightning_rapid_gossip_sync::GraphSyncError;
@@ -69,11 +69,7 @@ impl Gossip {
         let decay = ProbabilisticScoringDecayParameters::default();
         let scorer = stored(
             kv,
-            [
-                SCORER_PERSISTENCE_PRIMARY_NAMESPACE,
-                SCORER_PERSISTENCE_SECONDARY_NAMESPACE,
-                SCORER_PERSISTENCE_KEY,
-            ],
+            [SCORER_PERSISTENCE_PRIMARY_NAMESPACE, SCORER_PERSISTENCE_SECONDARY_NAMESPACE, SCORER_PERSISTENCE_KEY],
             (decay, Arc::clone(&graph), Arc::clone(logger)),
         )?
         .unwrap_or_else(|| Scorer::new(decay, Arc::clone(&graph), Arc::clone(logger)));
@@ -86,8 +82,7 @@ impl Gossip {
             }
             GossipSource::Rapid(url) => {
                 let rapid = Arc::new(RapidGossip::new(Arc::clone(&graph), Arc::clone(logger)));
-                let snapshots =
-                    Snapshots { url: url.clone(), rapid: Arc::clone(&rapid), graph: Arc::clone(&graph) };
+                let snapshots = Snapshots { url: url.clone(), rapid: Arc::clone(&rapid), graph: Arc::clone(&graph) };
                 let handler: Arc<RoutingHandler> = Arc::new(IgnoringMessageHandler {});
                 Self { graph, scorer, sync: GossipSync::Rapid(rapid), handler, snapshots: Some(snapshots) }
             }
@@ -96,11 +91,7 @@ impl Gossip {
 }
 
 /// A stored value; `None` when there is none, or none that makes sense.
-fn stored<A, T: ReadableArgs<A>>(
-    kv: &Kv,
-    key: [&str; 3],
-    args: A,
-) -> Result<Option<T>, lightning::io::Error> {
+fn stored<A, T: ReadableArgs<A>>(kv: &Kv, key: [&str; 3], args: A) -> Result<Option<T>, lightning::io::Error> {
     let [primary, secondary, key] = key;
     let bytes = match KVStoreSync::read(kv, primary, secondary, key) {
         Ok(bytes) => bytes,
@@ -193,8 +184,7 @@ mod tests {
         let kv = store.kv();
         KVStoreSync::write(&*kv, "", "", NETWORK_GRAPH_PERSISTENCE_KEY, vec![0xff; 40]).expect("writes");
         KVStoreSync::write(&*kv, "", "", SCORER_PERSISTENCE_KEY, vec![0x01]).expect("writes");
-        let gossip =
-            Gossip::open(&kv, Network::Regtest, &Arc::new(Logger), &GossipSource::P2p).expect("opens");
+        let gossip = Gossip::open(&kv, Network::Regtest, &Arc::new(Logger), &GossipSource::P2p).expect("opens");
         assert!(gossip.graph.read_only().channels().is_empty());
     }
 

@@ -23,18 +23,22 @@ pub mod logger;
 pub mod peers;
 pub mod persist;
 pub mod presence;
+pub mod purposes;
 pub mod receive;
 pub mod restore;
 pub mod send;
 pub mod settings;
+pub mod signers;
 pub mod start;
 #[cfg(test)]
 mod story;
+pub mod sweeps;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 pub mod types;
+pub mod vault;
 
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -55,6 +59,7 @@ pub struct Ln {
     pub fees: Arc<Fees>,
     pub broadcaster: Arc<Broadcaster>,
     pub kv: Arc<Kv>,
+    pub managed: Arc<ManagedKv>,
     pub store: Store,
     pub wallet: Wallet,
     pub graph: Arc<NetworkGraph>,
@@ -68,6 +73,8 @@ pub struct Ln {
     pub peers: Arc<PeerManager>,
     pub presence: Arc<Presence>,
     pub sweeper: Arc<Sweeper>,
+    /// What drives the sweeper.
+    pub sweeps: Arc<Sweeps>,
     pub bumper: Arc<Bumper>,
     /// The best block that LDK was told in this run.
     pub tip: watch::Receiver<Option<BlockRef>>,

@@ -1,30 +1,28 @@
-//! Monitors on disk: durable before the call returns.
+//! Monitors on their way to the disk.
 //!
 //! Rules (`lightning::chain::chainmonitor::Persist`, `util/persist.rs`):
 //!
-//! - A new channel, each update of a monitor and each new monitor are on disk when the call returns `Completed`. A
-//!   monitor that is older than what the peer has seen can lose the channel's money.
-//! - `UnrecoverableError` makes LDK panic while it holds its locks, and `InProgress` must never be mixed with
-//!   `Completed` in one run. The store has tried a failed write again for some seconds before it says so; then the
-//!   process ends here, on purpose: nothing was told to the peer that is not on disk.
+//! - `InProgress` freezes the channel until `channel_monitor_updated` is called with the update's id; it must never be
+//!   mixed with `Completed` in one run. [`super::vault`] says why we answer so, and completes the updates.
+//! - `UnrecoverableError` makes LDK panic while it holds its locks; the process ends before that, on purpose.
 //! - Updates are written alone, and folded into a whole monitor every [`MAX_PENDING_UPDATES`] of them.
 //! - Archiving a monitor leaves its updates behind; [`tidy`] takes them away.
-//!
-//! Decision: blocking writes under LDK's locks. The alternative, asynchronous persistence, is beta in 0.2; the cost is
-//! that a stalling disk stalls the node, which is the truth about a node with a stalling disk.
+
+use std::sync::Arc;
 
 use lightning::chain::ChannelMonitorUpdateStatus;
 use lightning::chain::chainmonitor::Persist;
 use lightning::chain::channelmonitor::ChannelMonitorUpdate;
 use lightning::io;
+use lightning::ln::types::ChannelId;
 use lightning::sign::InMemorySigner;
 use lightning::util::persist::{
-    ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE,
-    ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_SECONDARY_NAMESPACE,
+    ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_PRIMARY_NAMESPACE, ARCHIVED_CHANNEL_MONITOR_PERSISTENCE_SECONDARY_NAMESPACE,
     CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE, KVStoreSync, MonitorName,
 };
 
 use super::types::{ChannelMonitor, Kv, MonitorPersister};
+use super::vault::Stage;
 
 /// Updates kept beside a monitor before it is written whole. A monitor is tens of kB and an update well under one: this
 /// bounds the bytes written per payment, and the time to read a channel at start.
@@ -39,16 +37,17 @@ pub fn halt(why: &str) -> ! {
     std::process::exit(1)
 }
 
-/// [`MonitorPersister`] that stops the process rather than let LDK panic.
+/// [`MonitorPersister`] over the stage of the vault.
 pub struct Persister {
     inner: MonitorPersister,
+    stage: Arc<Stage>,
     halt: Halt,
 }
 
 impl Persister {
-    /// Wraps `inner`; `halt` is called when a write failed for good.
-    pub fn new(inner: MonitorPersister, halt: Halt) -> Self {
-        Self { inner, halt }
+    /// Wraps `inner`, which writes to `stage`; `halt` is called when a monitor cannot be staged.
+    pub fn new(inner: MonitorPersister, stage: Arc<Stage>, halt: Halt) -> Self {
+        Self { inner, stage, halt }
     }
 
     /// The wrapped one: for reading at start.
@@ -56,20 +55,27 @@ impl Persister {
         &self.inner
     }
 
-    fn insist(&self, what: &str, outcome: ChannelMonitorUpdateStatus) -> ChannelMonitorUpdateStatus {
-        match outcome {
-            ChannelMonitorUpdateStatus::UnrecoverableError => (self.halt)(&format!(
-                "{what} could not be written to the database. Nothing acknowledged is lost: the peer was told \
-                 nothing that is not on disk. Look after the disk, then start again"
-            )),
-            done => done,
+    /// `staged` is what the wrapped one says of the stage. `update`: completed by the flush.
+    fn answer(
+        &self,
+        staged: ChannelMonitorUpdateStatus,
+        channel: ChannelId,
+        update: Option<u64>,
+    ) -> ChannelMonitorUpdateStatus {
+        if staged != ChannelMonitorUpdateStatus::Completed {
+            (self.halt)("the stored state of a channel could not be read. Nothing acknowledged is lost");
         }
+        if let Some(update) = update {
+            self.stage.completes(channel, update);
+        }
+        ChannelMonitorUpdateStatus::InProgress
     }
 }
 
 impl Persist<InMemorySigner> for Persister {
     fn persist_new_channel(&self, name: MonitorName, monitor: &ChannelMonitor) -> ChannelMonitorUpdateStatus {
-        self.insist("a new channel", self.inner.persist_new_channel(name, monitor))
+        let staged = self.inner.persist_new_channel(name, monitor);
+        self.answer(staged, monitor.channel_id(), Some(monitor.get_latest_update_id()))
     }
 
     fn update_persisted_channel(
@@ -78,7 +84,9 @@ impl Persist<InMemorySigner> for Persister {
         update: Option<&ChannelMonitorUpdate>,
         monitor: &ChannelMonitor,
     ) -> ChannelMonitorUpdateStatus {
-        self.insist("a channel's new state", self.inner.update_persisted_channel(name, update, monitor))
+        let staged = self.inner.update_persisted_channel(name, update, monitor);
+        // Without an update it is what the chain told: nobody waits for it.
+        self.answer(staged, monitor.channel_id(), update.map(|update| update.update_id))
     }
 
     fn archive_persisted_channel(&self, name: MonitorName) {

@@ -25,9 +25,8 @@ use lightning::routing::scoring::ProbabilisticScoringFeeParameters;
 use lightning::sign::{EntropySource, NodeSigner};
 use lightning::util::config::UserConfig;
 use lightning::util::persist::{
-    CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStoreSync, OUTPUT_SWEEPER_PERSISTENCE_KEY,
-    OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE, OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
+    KVStoreSync, OUTPUT_SWEEPER_PERSISTENCE_KEY, OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
+    OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
 };
 use lightning::util::ser::{ReadableArgs, Writeable};
 use tokio::sync::mpsc;
@@ -38,6 +37,7 @@ use super::gossip::{Gossip, Snapshots};
 use super::persist::{Halt, MAX_PENDING_UPDATES};
 use super::settings::user_config;
 use super::types::*;
+use super::vault::{MANAGER, Vault};
 use super::{Ln, now};
 use crate::chain::io::BlockRef;
 use crate::config::Config;
@@ -98,11 +98,13 @@ pub struct Restored {
     pub(super) feeder: Arc<Feeder>,
     pub(super) gossip: GossipSync,
     pub(super) snapshots: Option<Snapshots>,
+    pub(super) vault: Arc<Vault>,
 }
 
 /// The parts that everything after them is built on.
 struct Base {
     keys: Arc<KeysManager>,
+    signers: Arc<Signers>,
     logger: Arc<Logger>,
     fees: Arc<Fees>,
     filter: Arc<FilterInbox>,
@@ -115,16 +117,18 @@ struct Base {
 
 impl Restored {
     /// Reads everything. Blocks on the disk. What LDK broadcasts from now on comes out of the second part, for
-    /// [`super::broadcast::carry`]; that has to run before the chain is told.
+    /// [`super::broadcast::carry`]; that, and [`super::vault::keep`], have to run before the chain is told.
     pub fn restore(ground: Ground<'_>) -> Result<(Self, mpsc::UnboundedReceiver<Package>), RestoreError> {
         let Ground { config, seed, store, wallet, inbox, fees, tip, halt } = ground;
-        let (broadcaster, packages) = Broadcaster::new(store.clone());
+        let stage = Arc::new(Stage::new(store.kv()));
+        let keys = Arc::new(keys(seed)?);
         let base = Base {
-            keys: Arc::new(keys(seed)?),
+            signers: Arc::new(Signers::new(Arc::clone(&keys), wallet.clone())),
+            keys,
             logger: Arc::new(Logger),
             fees: Arc::new(Fees::new(fees)),
             filter: Arc::new(FilterInbox::new(inbox)),
-            broadcaster: Arc::new(broadcaster),
+            broadcaster: Arc::new(Broadcaster::new(Arc::clone(&stage))),
             kv: store.kv(),
             network: config.network,
             user: user_config(&config.channels),
@@ -132,7 +136,7 @@ impl Restored {
         };
         let persister = Arc::new(Persister::new(
             MonitorPersister::new(
-                Arc::clone(&base.kv),
+                Arc::clone(&stage),
                 Arc::clone(&base.logger),
                 MAX_PENDING_UPDATES,
                 Arc::clone(&base.keys),
@@ -140,6 +144,7 @@ impl Restored {
                 Arc::clone(&base.broadcaster),
                 Arc::clone(&base.fees),
             ),
+            Arc::clone(&stage),
             halt,
         ));
         let monitors = persister
@@ -175,15 +180,15 @@ impl Restored {
                 _ => return Err(RestoreError::Damaged(format!("channel {id} is stored twice"))),
             }
         }
-        let sweeper = Arc::new(sweeper(&base, &wallet, channels.current_best_block())?);
+        let (vault, packages) =
+            Vault::new(stage, store.clone(), Arc::clone(&channels), Arc::clone(&chain_monitor), halt);
+        let vault = Arc::new(vault);
+        let managed = Arc::new(ManagedKv::new(Arc::clone(&base.kv), Arc::clone(&vault)));
+        let sweeper = Arc::new(sweeper(&base, &managed, &wallet, channels.current_best_block())?);
         let feeder = Arc::new(Feeder::new(vec![
             Confirmable { name: "channels", confirm: channels.clone(), told: told.0 },
             Confirmable { name: "monitors", confirm: chain_monitor.clone(), told: told.1 },
-            Confirmable {
-                name: "sweeper",
-                confirm: sweeper.clone(),
-                told: block_ref(sweeper.current_best_block()),
-            },
+            Confirmable { name: "sweeper", confirm: sweeper.clone(), told: block_ref(sweeper.current_best_block()) },
         ]));
         let messenger = Arc::new(OnionMessenger::new(
             Arc::clone(&base.keys),
@@ -210,12 +215,14 @@ impl Restored {
             Arc::clone(&base.logger),
             Arc::clone(&base.keys),
         ));
+        vault.wakes(Arc::clone(&peers));
         let bumper = Arc::new(Bumper::new(
             Arc::clone(&base.broadcaster),
             Arc::new(BumpCoins::new(Arc::new(Coins(wallet.clone())), Arc::clone(&base.logger))),
             Arc::clone(&base.keys),
             Arc::clone(&base.logger),
         ));
+        let sweeps = Arc::new(Sweeps::new(Arc::clone(&sweeper), wallet.clone()));
         let Base { keys, logger, fees, broadcaster, kv, .. } = base;
         let ln = Ln {
             keys,
@@ -223,6 +230,7 @@ impl Restored {
             fees,
             broadcaster,
             kv,
+            managed,
             store,
             wallet,
             graph,
@@ -235,15 +243,21 @@ impl Restored {
             peers,
             presence,
             sweeper,
+            sweeps,
             bumper,
             tip: feeder.tip(),
         };
-        Ok((Self { ln, feeder, gossip: sync, snapshots }, packages))
+        Ok((Self { ln, feeder, gossip: sync, snapshots, vault }, packages))
     }
 
     /// The node, for those who only look or build on it.
     pub fn ln(&self) -> &Ln {
         &self.ln
+    }
+
+    /// Who writes the channels from now on.
+    pub fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.vault)
     }
 
     /// What the engine is to tell of the chain.
@@ -270,16 +284,11 @@ fn channel_manager(
     message_router: &Arc<MessageRouter>,
     monitors: &[(BlockHash, ChannelMonitor)],
 ) -> Result<ChannelManager, RestoreError> {
-    const KEY: [&str; 3] = [
-        CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
-        CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
-        CHANNEL_MANAGER_PERSISTENCE_KEY,
-    ];
-    if let Some(bytes) = get(&base.kv, KEY, "the channels")? {
+    if let Some(bytes) = get(&base.kv, MANAGER, "the channels")? {
         let args = ChannelManagerReadArgs::new(
             Arc::clone(&base.keys),
             Arc::clone(&base.keys),
-            Arc::clone(&base.keys),
+            Arc::clone(&base.signers),
             Arc::clone(&base.fees),
             Arc::clone(chain_monitor),
             Arc::clone(&base.broadcaster),
@@ -292,8 +301,7 @@ fn channel_manager(
         return match <(BlockHash, ChannelManager)>::read(&mut Cursor::new(&bytes), args) {
             Ok((_, manager)) => Ok(manager),
             Err(DecodeError::DangerousValue) => Err(RestoreError::Damaged(
-                "a channel's monitor is older than the channel itself, so that using it could lose its money"
-                    .into(),
+                "a channel's monitor is older than the channel itself, so that using it could lose its money".into(),
             )),
             Err(error) => Err(RestoreError::Damaged(error.to_string())),
         };
@@ -313,18 +321,18 @@ fn channel_manager(
         Arc::clone(&base.logger),
         Arc::clone(&base.keys),
         Arc::clone(&base.keys),
-        Arc::clone(&base.keys),
+        Arc::clone(&base.signers),
         base.user.clone(),
         ChainParameters { network: base.network, best_block: base.tip },
         u32::try_from(now().as_secs()).unwrap_or(u32::MAX),
     );
-    let [primary, secondary, key] = KEY;
+    let [primary, secondary, key] = MANAGER;
     KVStoreSync::write(&*base.kv, primary, secondary, key, manager.encode())
         .map_err(|error| RestoreError::Write { what: "the new node", why: error.to_string() })?;
     Ok(manager)
 }
 
-fn sweeper(base: &Base, wallet: &Wallet, best: BestBlock) -> Result<Sweeper, RestoreError> {
+fn sweeper(base: &Base, managed: &Arc<ManagedKv>, wallet: &Wallet, best: BestBlock) -> Result<Sweeper, RestoreError> {
     const KEY: [&str; 3] = [
         OUTPUT_SWEEPER_PERSISTENCE_PRIMARY_NAMESPACE,
         OUTPUT_SWEEPER_PERSISTENCE_SECONDARY_NAMESPACE,
@@ -339,7 +347,7 @@ fn sweeper(base: &Base, wallet: &Wallet, best: BestBlock) -> Result<Sweeper, Res
             Some(Arc::clone(&base.filter)),
             Arc::clone(&base.keys),
             scripts,
-            Arc::clone(&base.kv),
+            Arc::clone(managed),
             Arc::clone(&base.logger),
         ));
     };
@@ -349,7 +357,7 @@ fn sweeper(base: &Base, wallet: &Wallet, best: BestBlock) -> Result<Sweeper, Res
         Some(Arc::clone(&base.filter)),
         Arc::clone(&base.keys),
         scripts,
-        Arc::clone(&base.kv),
+        Arc::clone(managed),
         Arc::clone(&base.logger),
     );
     <(BestBlock, Sweeper)>::read(&mut Cursor::new(&bytes), args)
@@ -374,11 +382,7 @@ fn block_ref(best: BestBlock) -> BlockRef {
     BlockRef { height: best.height, hash: best.block_hash }
 }
 
-fn get(
-    kv: &Kv,
-    [primary, secondary, key]: [&str; 3],
-    what: &'static str,
-) -> Result<Option<Vec<u8>>, RestoreError> {
+fn get(kv: &Kv, [primary, secondary, key]: [&str; 3], what: &'static str) -> Result<Option<Vec<u8>>, RestoreError> {
     match KVStoreSync::read(kv, primary, secondary, key) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

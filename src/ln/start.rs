@@ -40,17 +40,12 @@ pub struct Doors<'a> {
 
 impl Restored {
     /// Waits until the chain was told, and then lets events, timers and peers begin. `handle` gets every event.
-    pub async fn start<H, F>(
-        self,
-        tasks: &Tasks,
-        doors: Doors<'_>,
-        handle: H,
-    ) -> Result<Running, AnnounceError>
+    pub async fn start<H, F>(self, tasks: &Tasks, doors: Doors<'_>, handle: H) -> Result<Running, AnnounceError>
     where
         H: Fn(Event) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), ReplayEvent>> + Send + 'static,
     {
-        let Self { ln, feeder: _, gossip, snapshots } = self;
+        let Self { ln, gossip, snapshots, .. } = self;
         let Doors { identity, listening, wanted } = doors;
         let announcer = Announcer::new(Arc::clone(&ln.channels), Arc::clone(&ln.peers), identity)?;
         let tip = ln.synced().await;
@@ -58,6 +53,7 @@ impl Restored {
         let peers = Peers::new(&ln);
         let shutdown = tasks.shutdown();
         tasks.spawn("ln", background::run(ln.clone(), gossip, peers.clone(), handle, shutdown.clone()));
+        tasks.spawn("ln-sweeps", Arc::clone(&ln.sweeps).run(ln.tip.clone(), shutdown.clone()));
         tasks.spawn("ln-housekeeping", background::housekeeping(ln.clone(), shutdown.clone()));
         if let Some(snapshots) = snapshots {
             tasks.spawn("ln-gossip", snapshots.run(shutdown.clone()));

@@ -44,8 +44,7 @@ fn seed(dir: &Path) -> Seed {
 }
 
 fn restore(dir: &Path) -> Result<World, RestoreError> {
-    let config =
-        Config::from_text(&dir.join("lightnode.toml"), "network = \"regtest\"\n", dir).expect("defaults");
+    let config = Config::from_text(&dir.join("lightnode.toml"), "network = \"regtest\"\n", dir).expect("defaults");
     let seed = seed(dir);
     let store = Store::open(dir, NETWORK, seed.fingerprint()).expect("a store");
     let (inbox, watches) = WatchInbox::new();
@@ -96,6 +95,7 @@ impl Node {
         let local = HostPort { host: "127.0.0.1".into(), port: 0 };
         let listening = Listening::bind(&[local]).await.expect("binds");
         let feeder = restored.listener();
+        tasks.spawn("vault", super::vault::keep(restored.vault(), shutdown.clone()));
         for (height, tx) in txs {
             feeder.apply(&chain.news(None, Some((*height, std::slice::from_ref(tx))), None), chain);
         }
@@ -130,13 +130,7 @@ impl Node {
         picked.expect("just seen")
     }
 
-    fn hears(
-        &self,
-        chain: &Letters,
-        fork: Option<u32>,
-        block: Option<(u32, &Transaction)>,
-        tip: Option<u32>,
-    ) {
+    fn hears(&self, chain: &Letters, fork: Option<u32>, block: Option<(u32, &Transaction)>, tip: Option<u32>) {
         let block = block.map(|(height, tx)| (height, std::slice::from_ref(tx)));
         self.feeder.apply(&chain.news(fork, block, tip), chain);
     }
@@ -222,15 +216,12 @@ async fn a_connection_that_cannot_be_says_why() {
     let peers = &a.running.peers;
     assert!(matches!(peers.connect(a.id(), &b.address()).await, Err(ConnectError::Ourselves)));
     // The wrong node id: b cannot read what is meant for another.
-    let stranger =
-        "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619".parse().expect("a key");
+    let stranger = "02eec7245d6b7d2ccb30380bfbe2a3648cd7a942653f5aa340edcea1f283686619".parse().expect("a key");
     assert!(matches!(peers.connect(stranger, &b.address()).await, Err(ConnectError::Refused(_))));
     let closed = HostPort { host: "127.0.0.1".into(), port: 1 };
     assert!(matches!(peers.connect(b.id(), &closed).await, Err(ConnectError::Unreachable(..))));
     assert!(matches!(peers.connect_known(b.id()).await, Err(ConnectError::NoAddress)));
-    assert!(
-        !peers.forget(b.id()).map_err(|error: ForgetError| error.to_string()).expect("nothing to forget")
-    );
+    assert!(!peers.forget(b.id()).map_err(|error: ForgetError| error.to_string()).expect("nothing to forget"));
     a.stop().await;
     b.stop().await;
 }
@@ -339,10 +330,7 @@ async fn a_funding_that_leaves_the_chain_after_the_channel_was_ready_closes_it()
     until("usable", || a.usable_channels() == 1 && b.usable_channels() == 1).await;
     a.hears(&new, Some(1), None, Some(10));
     let reason = a.event("the channel closed", closed).await;
-    assert!(
-        matches!(&reason, ClosureReason::ProcessingError { err } if err.contains("un-confirmed")),
-        "{reason}"
-    );
+    assert!(matches!(&reason, ClosureReason::ProcessingError { err } if err.contains("un-confirmed")), "{reason}");
     // Our commitment waits for its anchor to be paid for.
     a.event("a bump", |event| matches!(event, Event::BumpTransaction(_)).then_some(())).await;
     assert_eq!(a.running.ln.closing_balances().len(), 1);

@@ -14,13 +14,16 @@ pub use super::filter::FilterInbox;
 pub use super::logger::Logger;
 pub use super::persist::Persister;
 pub use super::presence::Presence;
+pub use super::signers::Signers;
+pub use super::sweeps::Sweeps;
+pub use super::vault::{ManagedKv, Stage};
 
-/// LDK's view of the store, synchronous and asynchronous.
+/// LDK's view of the database. Monitors are written through the [`Stage`], the manager through [`ManagedKv`].
 pub type Kv = crate::store::KvStore;
 
 /// Writes monitors and their updates; [`Persister`] wraps it.
 pub type MonitorPersister = lightning::util::persist::MonitorUpdatingPersister<
-    Arc<Kv>,
+    Arc<Stage>,
     Arc<Logger>,
     Arc<KeysManager>,
     Arc<KeysManager>,
@@ -59,19 +62,16 @@ pub type Router = lightning::routing::router::DefaultRouter<
 >;
 
 /// Finds paths for onion messages.
-pub type MessageRouter = lightning::onion_message::messenger::DefaultMessageRouter<
-    Arc<NetworkGraph>,
-    Arc<Logger>,
-    Arc<KeysManager>,
->;
+pub type MessageRouter =
+    lightning::onion_message::messenger::DefaultMessageRouter<Arc<NetworkGraph>, Arc<Logger>, Arc<KeysManager>>;
 
-/// The channels.
+/// The channels. Only they ask where closes go, and so have [`Signers`]; everyone else just signs.
 pub type ChannelManager = lightning::ln::channelmanager::ChannelManager<
     Arc<ChainMonitor>,
     Arc<Broadcaster>,
     Arc<KeysManager>,
     Arc<KeysManager>,
-    Arc<KeysManager>,
+    Arc<Signers>,
     Arc<Fees>,
     Arc<Router>,
     Arc<MessageRouter>,
@@ -95,8 +95,7 @@ pub type OnionMessenger = lightning::onion_message::messenger::OnionMessenger<
 pub type UtxoLookup = dyn lightning::routing::utxo::UtxoLookup + Send + Sync;
 
 /// Gossip over the peer protocol.
-pub type P2pGossip =
-    lightning::routing::gossip::P2PGossipSync<Arc<NetworkGraph>, Arc<UtxoLookup>, Arc<Logger>>;
+pub type P2pGossip = lightning::routing::gossip::P2PGossipSync<Arc<NetworkGraph>, Arc<UtxoLookup>, Arc<Logger>>;
 
 /// Gossip as snapshots from a server.
 pub type RapidGossip = lightning_rapid_gossip_sync::RapidGossipSync<Arc<NetworkGraph>, Arc<Logger>>;
@@ -131,7 +130,7 @@ pub type Sweeper = lightning::util::sweep::OutputSweeper<
     Arc<ChangeScripts>,
     Arc<Fees>,
     Arc<FilterInbox>,
-    Arc<Kv>,
+    Arc<ManagedKv>,
     Arc<Logger>,
     Arc<KeysManager>,
 >;

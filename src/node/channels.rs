@@ -38,10 +38,7 @@ impl Node {
             let channels = parts.ln.channels.list_channels_with_counterparty(&node_id).len();
             match running.peers.list()?.into_iter().find(|peer| peer.node_id == node_id) {
                 Some(peer) => Ok(shown(channels, peer)),
-                None => Err(NodeError::new(
-                    Code::PeerUnavailable,
-                    "the peer hung up right after it was connected",
-                )),
+                None => Err(NodeError::new(Code::PeerUnavailable, "the peer hung up right after it was connected")),
             }
         })
         .await
@@ -130,9 +127,8 @@ impl Node {
         let node_id = parse_node_id(id)?;
         match address {
             Some(text) => {
-                let address = address_of(text).map_err(|error| {
-                    NodeError::new(Code::BadRequest, format!("the peer's address: {error}"))
-                })?;
+                let address = address_of(text)
+                    .map_err(|error| NodeError::new(Code::BadRequest, format!("the peer's address: {error}")))?;
                 running.peers.connect(node_id, &address).await?;
                 Ok((node_id, Some(address)))
             }

@@ -102,10 +102,7 @@ impl Node {
     }
 
     /// Runs something that blocks on the disk or on LDK's locks.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Answer<T> + Send + 'static,
-    ) -> Answer<T> {
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Answer<T> + Send + 'static) -> Answer<T> {
         let node = self.clone();
         match tokio::task::spawn_blocking(move || work(&node)).await {
             Ok(answer) => answer,
@@ -130,9 +127,6 @@ fn unix(time: SystemTime) -> u64 {
 
 fn parse_node_id(text: &str) -> Answer<PublicKey> {
     text.trim().parse().map_err(|_| {
-        NodeError::new(
-            Code::BadRequest,
-            "that is not a node id: it has 66 hex digits and begins with 02 or 03",
-        )
+        NodeError::new(Code::BadRequest, "that is not a node id: it has 66 hex digits and begins with 02 or 03")
     })
 }

@@ -16,23 +16,14 @@ impl Node {
     pub async fn balance(&self) -> Answer<Balance> {
         self.blocking(|node| {
             let parts = node.parts()?;
-            let (onchain, usable) = (
-                parts.wallet.balance(parts.channels.reserve_sat()),
-                parts.ln.channels.list_usable_channels(),
-            );
+            let (onchain, usable) =
+                (parts.wallet.balance(parts.channels.reserve_sat()), parts.ln.channels.list_usable_channels());
             Ok(Balance {
-                lightning_sat: usable.iter().map(|channel| channel.outbound_capacity_msat).sum::<u64>()
-                    / 1000,
-                lightning_inbound_sat: usable
-                    .iter()
-                    .map(|channel| channel.inbound_capacity_msat)
-                    .sum::<u64>()
-                    / 1000,
+                lightning_sat: usable.iter().map(|channel| channel.outbound_capacity_msat).sum::<u64>() / 1000,
+                lightning_inbound_sat: usable.iter().map(|channel| channel.inbound_capacity_msat).sum::<u64>() / 1000,
                 onchain_spendable_sat: onchain.spendable_sat,
                 onchain_confirmed_sat: onchain.confirmed_sat,
-                onchain_pending_sat: onchain.pending_in_sat
-                    + onchain.pending_change_sat
-                    + onchain.immature_sat,
+                onchain_pending_sat: onchain.pending_in_sat + onchain.pending_change_sat + onchain.immature_sat,
                 onchain_locked_sat: onchain.locked_sat,
                 reserve_sat: onchain.reserve_sat,
                 closing: closing(parts),
@@ -54,9 +45,10 @@ impl Node {
     pub async fn send(&self, request: SendRequest) -> Answer<Sent> {
         self.blocking(move |node| {
             let (parts, _) = node.running()?;
-            let address: Address<NetworkUnchecked> = request.address.trim().parse().map_err(|error| {
-                NodeError::new(Code::BadRequest, format!("that is not a Bitcoin address: {error}"))
-            })?;
+            let address: Address<NetworkUnchecked> =
+                request.address.trim().parse().map_err(|error| {
+                    NodeError::new(Code::BadRequest, format!("that is not a Bitcoin address: {error}"))
+                })?;
             let address = parts.wallet.check_address(&address)?;
             let amount = request.amount_sat.map_or(SendAmount::All, SendAmount::Sat);
             let draft = parts.wallet.draft(&Spend {

@@ -26,11 +26,8 @@ impl Node {
             let (parts, _) = node.running()?;
             let usual = node.config().payments.invoice_expiry;
             let expiry = request.expiry_secs.map_or(usual, |secs| Duration::from_secs(secs.into()));
-            let made = parts.receiver.receive(
-                request.amount_msat,
-                Purpose::Text(request.description.clone()),
-                expiry,
-            )?;
+            let made =
+                parts.receiver.receive(request.amount_msat, Purpose::Text(request.description.clone()), expiry)?;
             Ok(Invoice {
                 payment_hash: made.invoice.payment_hash().to_string(),
                 invoice: made.invoice.to_string(),
@@ -115,22 +112,18 @@ impl Node {
 
     fn line(&self, id: &str, side: Side) -> Answer<Entry> {
         let line = self.parts()?.ledger.line(id, side)?;
-        line.map(entry)
-            .ok_or_else(|| NodeError::new(Code::NotFound, format!("nothing in the book has the id {id}")))
+        line.map(entry).ok_or_else(|| NodeError::new(Code::NotFound, format!("nothing in the book has the id {id}")))
     }
 
     fn find(&self, id: &str) -> Answer<Record> {
         let shown = crate::text::escape(id);
         match self.parts()?.ledger.get(id)? {
             Found::One(record) => Ok(*record),
-            Found::Nothing => {
-                Err(NodeError::new(Code::NotFound, format!("nothing in the book has the id {shown}"))
-                    .hint("`lightnode history` lists what is in it"))
+            Found::Nothing => Err(NodeError::new(Code::NotFound, format!("nothing in the book has the id {shown}"))
+                .hint("`lightnode history` lists what is in it")),
+            Found::Several(ids) => {
+                Err(NodeError::new(Code::BadRequest, format!("several ids begin with {shown}: {}", ids.join(", "))))
             }
-            Found::Several(ids) => Err(NodeError::new(
-                Code::BadRequest,
-                format!("several ids begin with {shown}: {}", ids.join(", ")),
-            )),
             Found::NoId => Err(NodeError::new(
                 Code::BadRequest,
                 "that is no id: give the payment hash or txid, or at least 8 of its first hex digits",

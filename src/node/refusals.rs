@@ -10,12 +10,12 @@ use crate::store::StoreError;
 use crate::wallet::WalletError;
 
 /// Why not all coins can be spent while there are channels.
-const RESERVE: &str = "the reserve pays the fees if a channel has to be closed by force; it is free again when the channels are closed";
+const RESERVE: &str =
+    "the reserve pays the fees if a channel has to be closed by force; it is free again when the channels are closed";
 
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
-        Self::new(Code::Internal, error.to_string())
-            .hint("look after the disk; what was acknowledged is safe")
+        Self::new(Code::Internal, error.to_string()).hint("look after the disk; what was acknowledged is safe")
     }
 }
 
@@ -59,9 +59,7 @@ impl From<CloseError> for NodeError {
     fn from(error: CloseError) -> Self {
         let message = error.to_string();
         match error {
-            CloseError::NotFound(_) => {
-                Self::new(Code::NotFound, message).hint("`lightnode channels` lists them")
-            }
+            CloseError::NotFound(_) => Self::new(Code::NotFound, message).hint("`lightnode channels` lists them"),
             CloseError::Ambiguous(_) => Self::new(Code::BadRequest, message),
             CloseError::PeerAway(_) => Self::new(Code::PeerUnavailable, message),
             CloseError::Already(_) => Self::new(Code::Refused, message),
@@ -121,9 +119,7 @@ impl From<PayError> for NodeError {
             PayError::Own | PayError::Amount(_) => Self::new(Code::BadRequest, message),
             PayError::Expired(_) => Self::new(Code::Refused, message),
             PayError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
-            PayError::NoChannelUp(_) => {
-                Self::new(Code::Failed, message).hint("nothing was paid; try again later")
-            }
+            PayError::NoChannelUp(_) => Self::new(Code::Failed, message).hint("nothing was paid; try again later"),
             PayError::Store(error) => error.into(),
         }
     }

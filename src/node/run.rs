@@ -19,10 +19,12 @@ use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::Listening;
 use crate::ln::persist;
+use crate::ln::purposes::Purposes;
 use crate::ln::receive::Receiver;
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Payer, PayerParts};
 use crate::ln::start::Doors as Entrance;
+use crate::ln::vault;
 use crate::wallet::Wallet;
 
 /// Peers that LDK wants dialled and that are not dialled yet.
@@ -40,9 +42,8 @@ impl Opened {
     /// Brings the node up; returns when it runs, or when it is to stop before that. What it starts ends with the tasks.
     pub async fn run(self) -> Result<(), NodeError> {
         let node = self.node();
-        let listening = Listening::bind(&node.config().node.listen)
-            .await
-            .map_err(|error| failed("listen for peers", &error))?;
+        let listening =
+            Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
         let begun = tokio::task::spawn_blocking(move || self.restore(listening)).await;
         let ready = begun.map_err(|error| failed("restore the node", &error))??;
         let shutdown = node.0.tasks.shutdown().clone();
@@ -59,8 +60,7 @@ impl Opened {
         let tasks = &node.0.tasks;
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
-        let machine =
-            engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
+        let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
         let ground = Ground {
             config,
@@ -74,26 +74,21 @@ impl Opened {
         };
         let (restored, packages) =
             Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
-        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener()];
+        let purposes = Arc::new(Purposes::new(wallet.clone(), restored.ln().chain_monitor.clone()));
+        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
         let pool = engine::pool(config, &store)?;
-        let engine_parts = engine::Parts {
-            machine,
-            pool,
-            store: store.clone(),
-            listeners,
-            inbox: watches,
-            fees: fees.clone(),
-        };
+        let engine_parts =
+            engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
         let (engine, handle) = Engine::new(engine_parts)?;
 
-        let teller = wallet.clone();
+        tasks.spawn("vault", vault::keep(restored.vault(), tasks.shutdown().clone()));
         let sender = handle.clone();
         tasks.spawn(
             "broadcasts",
             broadcast::carry(
                 packages,
                 tasks.shutdown().clone(),
-                move |txs| teller.broadcasting(txs),
+                move |txs| purposes.tell(txs),
                 move |package| sender.broadcast(package),
             ),
         );
@@ -106,11 +101,7 @@ impl Opened {
             manager: ln.channels.clone(),
             ledger: ledger.clone(),
             wallet: wallet.clone(),
-            claims: Claims {
-                monitors: ln.chain_monitor.clone(),
-                sweeper: ln.sweeper.clone(),
-                bumper: ln.bumper.clone(),
-            },
+            claims: Claims { monitors: ln.chain_monitor.clone(), sweeps: ln.sweeps.clone(), bumper: ln.bumper.clone() },
             desk: desk.clone(),
             doors: Doors { accept: policy, dial },
         };

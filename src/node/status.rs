@@ -71,9 +71,7 @@ impl Node {
         let closing = parts.ln.closing_balances();
         if !closing.is_empty() {
             let sat: u64 = closing.iter().map(|one| one.amount_sat).sum();
-            waits.push(format!(
-                "{sat} sat from closed channels to come back (`lightnode balance` shows until when)"
-            ));
+            waits.push(format!("{sat} sat from closed channels to come back (`lightnode balance` shows until when)"));
         }
         waits
     }
@@ -94,9 +92,7 @@ fn state(engine: &EngineState, running: bool) -> State {
         Phase::Headers | Phase::Histories if behind(engine) > 1 => State::Syncing(why()),
         Phase::Headers | Phase::Histories | Phase::Synced => {
             if engine.clock_behind {
-                State::Degraded(
-                    "the clock of this machine is behind the chain's; set it, invoices depend on it".into(),
-                )
+                State::Degraded("the clock of this machine is behind the chain's; set it, invoices depend on it".into())
             } else if !engine.degraded.is_empty() {
                 State::Degraded(format!(
                     "the server does not serve {} of {} scripts; another server would help",
@@ -111,8 +107,7 @@ fn state(engine: &EngineState, running: bool) -> State {
 }
 
 fn behind(engine: &EngineState) -> u32 {
-    let ours = engine.tip.map_or(0, |tip| tip.height);
-    engine.claimed.unwrap_or(ours).saturating_sub(ours)
+    engine.claimed.unwrap_or(engine.height).saturating_sub(engine.height)
 }
 
 /// In words, what the engine waits for; empty when all that the server knows was proven.
@@ -125,8 +120,7 @@ pub(super) fn waits_for(engine: &EngineState) -> Vec<String> {
         }
         Phase::Connecting => "a server to answer".into(),
         Phase::Headers => {
-            let ours = engine.tip.map_or(0, |tip| tip.height);
-            format!("headers: at {ours} of {}", engine.claimed.unwrap_or(ours))
+            format!("headers: at {} of {}", engine.height, engine.claimed.unwrap_or(engine.height))
         }
         Phase::Histories => format!("the histories of {} of {} scripts", engine.pending, engine.watches),
         Phase::Synced => return Vec::new(),

@@ -53,7 +53,7 @@ pub struct Tip {
     pub hash: String,
     /// The time in the block's header.
     pub time: u64,
-    /// Seconds since we learnt of it.
+    /// Seconds since the time in its header.
     pub age_secs: u64,
 }
 
@@ -290,7 +290,8 @@ pub struct Pay {
 pub struct Entry {
     /// Payment hash, or txid.
     pub id: String,
-    /// `pay`, `receive`, `keysend`, `deposit`, `withdrawal`, `channel_open`, `channel_close`, `sweep`
+    /// `pay`, `receive`, `keysend`, `deposit`, `withdrawal`, `channel_open`, `channel_close`, `sweep`,
+    /// `fee_bump`
     pub kind: String,
     /// `in` or `out`
     pub direction: String,

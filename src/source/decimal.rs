@@ -51,9 +51,7 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_is_none() {
-        for text in
-            ["-1", "NaN", "1e400", "1e99999999999", "", ".", "\"1\"", "null", "Infinity", "0x10", "1.-2"]
-        {
+        for text in ["-1", "NaN", "1e400", "1e99999999999", "", ".", "\"1\"", "null", "Infinity", "0x10", "1.-2"] {
             assert_eq!(scaled(text, 8), None, "{text}");
         }
         assert_eq!(scaled(&"9".repeat(1000), 8), None);

@@ -104,9 +104,7 @@ pub enum Unfit {
     #[error("onion addresses need Tor, which is not supported yet")]
     Onion,
     /// Its certificate is not the one known. Somebody may be in between.
-    #[error(
-        "the server's certificate is not the one seen before; it is not used until the change is accepted"
-    )]
+    #[error("the server's certificate is not the one seen before; it is not used until the change is accepted")]
     PinChanged,
 }
 

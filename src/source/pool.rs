@@ -121,13 +121,7 @@ impl Pool {
             };
             Slot { source, state, failures: 0, last_error: None, tip: None }
         };
-        Self {
-            slots: sources.into_iter().map(slot).collect(),
-            wanted,
-            longest_wait,
-            next_id: 0,
-            random: seed,
-        }
+        Self { slots: sources.into_iter().map(slot).collect(), wanted, longest_wait, next_id: 0, random: seed }
     }
 
     /// The next server to connect to, if another is wanted and one is ready; it counts as connecting from now on.
@@ -147,9 +141,7 @@ impl Pool {
     /// When [`Self::next`] will have a server; `None`: none is wanted, or all are banned.
     pub fn retry_at(&self, now: Instant) -> Option<Instant> {
         let wall = unix_now();
-        self.wants_more()
-            .then(|| self.slots.iter().filter_map(|slot| slot.ready_at(now, wall)).min())
-            .flatten()
+        self.wants_more().then(|| self.slots.iter().filter_map(|slot| slot.ready_at(now, wall)).min()).flatten()
     }
 
     fn wants_more(&self) -> bool {
@@ -317,8 +309,7 @@ mod tests {
     }
 
     fn pool(hosts: &[&str], wanted: usize) -> Pool {
-        let named =
-            |host: &&str| Arc::new(Named(format!("ssl://{host}").parse().unwrap())) as Arc<dyn Source>;
+        let named = |host: &&str| Arc::new(Named(format!("ssl://{host}").parse().unwrap())) as Arc<dyn Source>;
         Pool::new(hosts.iter().map(named).collect(), wanted, LONGEST_WAIT, &[], 7)
     }
 
@@ -405,13 +396,8 @@ mod tests {
         let roles = pool.status(now).into_iter().map(|status| status.role).collect::<Vec<_>>();
         assert!(matches!(&roles[..], [Role::Banned { .. }, Role::Banned { .. }, Role::BackingOff { .. }]));
         // A ban survives a restart.
-        let pool_again = Pool::new(
-            pool.slots.iter().map(|slot| slot.source.clone()).collect(),
-            1,
-            LONGEST_WAIT,
-            &[ban],
-            7,
-        );
+        let pool_again =
+            Pool::new(pool.slots.iter().map(|slot| slot.source.clone()).collect(), 1, LONGEST_WAIT, &[ban], 7);
         assert!(matches!(pool_again.status(now)[0].role, Role::Banned { .. }));
     }
 

@@ -65,13 +65,7 @@ pub fn classify(text: &str) -> Option<Rejection> {
         Rejection::MissingInputs
     } else if any(&["txn-mempool-conflict", "insufficient fee", "replacement", "bip125"]) {
         Rejection::Conflict
-    } else if any(&[
-        "min relay fee not met",
-        "mempool min fee not met",
-        "mempool full",
-        "fee not met",
-        "min-fee",
-    ]) {
+    } else if any(&["min relay fee not met", "mempool min fee not met", "mempool full", "fee not met", "min-fee"]) {
         Rejection::FeeTooLow
     } else if any(&["non-final", "non-bip68-final"]) {
         Rejection::NotFinal
@@ -132,10 +126,7 @@ mod tests {
             ("non-final", Rejection::NotFinal),
             ("non-BIP68-final", Rejection::NotFinal),
             ("too-long-mempool-chain, too many unconfirmed ancestors", Rejection::TooLong),
-            (
-                "mandatory-script-verify-flag-failed (Script failed an OP_EQUALVERIFY operation)",
-                Rejection::Invalid,
-            ),
+            ("mandatory-script-verify-flag-failed (Script failed an OP_EQUALVERIFY operation)", Rejection::Invalid),
             ("dust", Rejection::Invalid),
             ("bad-txns-in-belowout", Rejection::Invalid),
         ];

@@ -19,9 +19,7 @@ impl Store {
         self.read(|connection| {
             connection
                 .prepare_cached("SELECT host, until, reason FROM ban WHERE until > ?1 ORDER BY host")?
-                .query_map([now], |row| {
-                    Ok(Ban { host: row.get(0)?, until: row.get(1)?, reason: row.get(2)? })
-                })?
+                .query_map([now], |row| Ok(Ban { host: row.get(0)?, until: row.get(1)?, reason: row.get(2)? }))?
                 .collect()
         })
     }

@@ -66,11 +66,7 @@ impl Debounce {
         self.pending
             .iter()
             .filter(|(_, pending)| until.is_none_or(|until| pending.due <= until))
-            .map(|(key, pending)| Due {
-                key: key.clone(),
-                value: pending.value.clone(),
-                number: pending.number,
-            })
+            .map(|(key, pending)| Due { key: key.clone(), value: pending.value.clone(), number: pending.number })
             .collect()
     }
 

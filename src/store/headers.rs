@@ -40,10 +40,7 @@ impl Store {
             let follows = i64::from(from) + headers.len() as i64 == low
                 && decode(&lowest).is_ok_and(|lowest| lowest.prev_blockhash == last.block_hash());
             if !follows {
-                return Ok(Err(format!(
-                    "{} headers from height {from} do not lead to height {low}",
-                    headers.len()
-                )));
+                return Ok(Err(format!("{} headers from height {from} do not lead to height {low}", headers.len())));
             }
             insert(tx, from, &headers).map(Ok)
         })?
@@ -66,9 +63,7 @@ impl Store {
             if height != expected {
                 return Err(StoreError::broken(LOAD, format!("height {expected} is missing")));
             }
-            headers.push(
-                decode(&bytes).map_err(|why| StoreError::broken(LOAD, format!("height {height}: {why}")))?,
-            );
+            headers.push(decode(&bytes).map_err(|why| StoreError::broken(LOAD, format!("height {height}: {why}")))?);
         }
         Ok((base, headers))
     }

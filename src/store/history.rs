@@ -22,9 +22,7 @@ impl Store {
 
     /// Replaces several at once, in one transaction.
     pub fn store_histories(&self, records: Vec<ScriptRecord>) -> Result<(), StoreError> {
-        self.write("store script histories", move |tx| {
-            records.iter().try_for_each(|record| replace(tx, record))
-        })
+        self.write("store script histories", move |tx| records.iter().try_for_each(|record| replace(tx, record)))
     }
 
     /// All stored histories; confirmed transactions in chain order.
@@ -35,9 +33,7 @@ impl Store {
                 .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?
                 .collect::<rusqlite::Result<BTreeMap<[u8; 32], (Option<[u8; 32]>, bool)>>>()?;
             let proofs = connection
-                .prepare(
-                    "SELECT script, tx, height, block, branch, pos FROM proof ORDER BY script, height, pos",
-                )?
+                .prepare("SELECT script, tx, height, block, branch, pos FROM proof ORDER BY script, height, pos")?
                 .query_map([], RawProof::read)?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             Ok((scripts, proofs))
@@ -46,16 +42,12 @@ impl Store {
             .into_iter()
             .map(|(script, (status, unconfirmed))| {
                 let status = status.map(Status);
-                (
-                    script,
-                    ScriptRecord { script: ScriptHash(script), status, confirmed: Vec::new(), unconfirmed },
-                )
+                (script, ScriptRecord { script: ScriptHash(script), status, confirmed: Vec::new(), unconfirmed })
             })
             .collect();
         for raw in proofs {
-            let record = records
-                .get_mut(&raw.script)
-                .ok_or_else(|| StoreError::broken(LOAD, "a proof belongs to no script"))?;
+            let record =
+                records.get_mut(&raw.script).ok_or_else(|| StoreError::broken(LOAD, "a proof belongs to no script"))?;
             record.confirmed.push(raw.decode().map_err(|why| StoreError::broken(LOAD, why))?);
         }
         Ok(records.into_values().collect())

@@ -132,6 +132,45 @@ fn delete(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
+/// A change of one key, to be made together with others in one [`Store::write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvChange {
+    key: Key,
+    /// `None`: the key goes.
+    value: Option<Vec<u8>>,
+}
+
+impl KvChange {
+    /// The key gets this value.
+    pub fn put(primary: &str, secondary: &str, key: &str, value: Vec<u8>) -> Self {
+        Self { key: Key::new(primary, secondary, key), value: Some(value) }
+    }
+
+    /// The key goes.
+    pub fn remove(primary: &str, secondary: &str, key: &str) -> Self {
+        Self { key: Key::new(primary, secondary, key), value: None }
+    }
+
+    /// The new value, if it is this key that changes.
+    pub fn of(&self, primary: &str, secondary: &str, key: &str) -> Option<Option<&[u8]>> {
+        (self.key == Key::new(primary, secondary, key)).then_some(self.value.as_deref())
+    }
+
+    /// The key and whether it stays, if it is one of these namespaces.
+    pub fn within(&self, primary: &str, secondary: &str) -> Option<(&str, bool)> {
+        let here = self.key.primary == primary && self.key.secondary == secondary;
+        here.then_some((self.key.key.as_str(), self.value.is_some()))
+    }
+
+    /// Carries it out.
+    pub fn apply(&self, tx: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+        match &self.value {
+            Some(value) => put(tx, &self.key, value),
+            None => delete(tx, &self.key),
+        }
+    }
+}
+
 impl KvStore {
     pub(super) fn new(store: Store) -> Self {
         Self { store }
@@ -166,11 +205,7 @@ impl KvStore {
 
     fn hold(&self, key: Key, value: Option<Vec<u8>>) -> Result<(), StoreError> {
         locked(&self.store.0.kv.0).put(key, value, Instant::now());
-        if self.store.0.writer.wake() {
-            Ok(())
-        } else {
-            Err(StoreError::Closed { what: "hold a cached value" })
-        }
+        if self.store.0.writer.wake() { Ok(()) } else { Err(StoreError::Closed { what: "hold a cached value" }) }
     }
 
     fn remove_lazily(&self, key: Key) -> Result<(), StoreError> {
@@ -194,12 +229,8 @@ impl KVStoreSync for KvStore {
 
     fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> Result<(), io::Error> {
         let key = Key::new(primary, secondary, key);
-        if key.is_cache() {
-            self.hold(key, Some(buf))
-        } else {
-            self.store.write(WRITE, move |tx| put(tx, &key, &buf))
-        }
-        .map_err(io_error)
+        if key.is_cache() { self.hold(key, Some(buf)) } else { self.store.write(WRITE, move |tx| put(tx, &key, &buf)) }
+            .map_err(io_error)
     }
 
     fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> Result<(), io::Error> {
@@ -224,13 +255,7 @@ impl KVStore for KvStore {
         ready(KVStoreSync::read(self, primary, secondary, key))
     }
 
-    fn write(
-        &self,
-        primary: &str,
-        secondary: &str,
-        key: &str,
-        buf: Vec<u8>,
-    ) -> AsyncResult<'static, (), io::Error> {
+    fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> AsyncResult<'static, (), io::Error> {
         let key = Key::new(primary, secondary, key);
         if key.is_cache() {
             return ready(self.hold(key, Some(buf)).map_err(io_error));
@@ -239,13 +264,7 @@ impl KVStore for KvStore {
         Box::pin(async move { queued.await.map_err(io_error) })
     }
 
-    fn remove(
-        &self,
-        primary: &str,
-        secondary: &str,
-        key: &str,
-        lazy: bool,
-    ) -> AsyncResult<'static, (), io::Error> {
+    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
         let key = Key::new(primary, secondary, key);
         if key.is_cache() {
             return ready(self.hold(key, None).map_err(io_error));

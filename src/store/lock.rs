@@ -61,8 +61,7 @@ pub(super) fn private_file(path: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::io("open the database", path))?;
     let mode = file.metadata().map_err(StoreError::io("look at", path))?.permissions().mode();
     if mode & 0o077 != 0 {
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))
-            .map_err(StoreError::io("make private", path))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(StoreError::io("make private", path))?;
     }
     Ok(())
 }

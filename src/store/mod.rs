@@ -39,7 +39,7 @@ use rusqlite::{Connection, Transaction};
 
 pub use self::bans::Ban;
 pub use self::error::StoreError;
-pub use self::kv::KvStore;
+pub use self::kv::{KvChange, KvStore};
 pub use self::outbox::{OutboxEntry, Verdict};
 pub use self::peers::KnownPeer;
 
@@ -68,11 +68,7 @@ impl Store {
     ///
     /// Refuses, and changes nothing, when another process has it, when it is of another network or seed, or when a
     /// newer lightnode wrote it.
-    pub fn open(
-        dir: &Path,
-        network: bitcoin::Network,
-        seed_fingerprint: [u8; 4],
-    ) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, network: bitcoin::Network, seed_fingerprint: [u8; 4]) -> Result<Self, StoreError> {
         let lock = DirLock::take(dir)?;
         let path = dir.join(DATABASE);
         let connection = schema::open(&path, network, seed_fingerprint)?;

@@ -173,8 +173,7 @@ impl Facts {
             let spender = |input: &bitcoin::TxIn| self.spenders.get(&input.previous_output);
             tx.input.iter().any(|input| spender(input).is_some_and(|spender| *spender != txid))
         };
-        package.iter().all(|tx| self.confirmed.contains(&tx.compute_txid()))
-            || package.iter().any(spent_by_another)
+        package.iter().all(|tx| self.confirmed.contains(&tx.compute_txid())) || package.iter().any(spent_by_another)
     }
 }
 

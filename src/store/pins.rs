@@ -8,9 +8,7 @@ impl Store {
     /// SHA-256 of the certificate first seen at `host:port`.
     pub fn pin(&self, server: &str) -> Result<Option<[u8; 32]>, StoreError> {
         self.read(|connection| {
-            connection
-                .query_row("SELECT hash FROM pin WHERE server = ?1", [server], |row| row.get(0))
-                .optional()
+            connection.query_row("SELECT hash FROM pin WHERE server = ?1", [server], |row| row.get(0)).optional()
         })
     }
 

@@ -21,10 +21,7 @@ impl Readers {
         Self { path, idle: Mutex::new(Some(Vec::new())) }
     }
 
-    pub(super) fn read<T>(
-        &self,
-        f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         const WHAT: &str = "read the database";
         let idle = locked(&self.idle).as_mut().ok_or(StoreError::Closed { what: WHAT })?.pop();
         let connection = match idle {

@@ -75,9 +75,8 @@ fn inspect(path: &Path, wanted: Identity, known: usize) -> Result<(), StoreError
             .map_err(StoreError::sqlite(OPEN))?;
         return if tables == 0 { Ok(()) } else { Err(foreign("it has tables, but no version")) };
     }
-    let application: i32 = connection
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(StoreError::sqlite(OPEN))?;
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(StoreError::sqlite(OPEN))?;
     if application != APPLICATION_ID {
         return Err(foreign("another program made it"));
     }
@@ -109,10 +108,8 @@ fn inspect(path: &Path, wanted: Identity, known: usize) -> Result<(), StoreError
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     // Of effect only before the first table.
     connection.pragma_update(None, "page_size", 1024)?;
@@ -135,9 +132,8 @@ fn migrate(
     migrations: &[&str],
 ) -> Result<(), StoreError> {
     const WHAT: &str = "bring the database up to date (it is as it was before)";
-    let version: usize = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(StoreError::sqlite(WHAT))?;
+    let version: usize =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(StoreError::sqlite(WHAT))?;
     if version == migrations.len() {
         return Ok(());
     }
@@ -157,9 +153,7 @@ fn migrate(
         }
         tx.pragma_update(None, "user_version", migrations.len())
     };
-    let tx = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(StoreError::sqlite(WHAT))?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::sqlite(WHAT))?;
     run(&tx).and_then(|()| tx.commit()).map_err(StoreError::sqlite(WHAT))
 }
 
@@ -175,17 +169,10 @@ fn copy_before(connection: &Connection, path: &Path, version: usize) -> Result<(
     }
     private_file(&partial)?;
     let name = partial.to_str().ok_or_else(|| {
-        StoreError::broken(
-            "copy the database before the update",
-            "the path of the data directory is not UTF-8",
-        )
+        StoreError::broken("copy the database before the update", "the path of the data directory is not UTF-8")
     })?;
-    connection
-        .execute("VACUUM INTO ?1", [name])
-        .map_err(StoreError::sqlite("copy the database before the update"))?;
-    std::fs::File::open(&partial)
-        .and_then(|file| file.sync_all())
-        .map_err(StoreError::io("sync", &partial))?;
+    connection.execute("VACUUM INTO ?1", [name]).map_err(StoreError::sqlite("copy the database before the update"))?;
+    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &partial))?;
     std::fs::rename(&partial, &made).map_err(StoreError::io("name the copy", &made))?;
     path.parent().map_or(Ok(()), sync_dir)
 }
@@ -195,8 +182,7 @@ mod tests {
     use super::*;
 
     const IDENTITY: Identity = Identity { network: Network::Regtest, fingerprint: [1, 2, 3, 4] };
-    const SECOND: &str =
-        "ALTER TABLE meta ADD COLUMN note TEXT; INSERT INTO meta VALUES ('two', x'02', 'new')";
+    const SECOND: &str = "ALTER TABLE meta ADD COLUMN note TEXT; INSERT INTO meta VALUES ('two', x'02', 'new')";
 
     fn keys(connection: &Connection) -> Vec<String> {
         let mut statement = connection.prepare("SELECT key FROM meta ORDER BY key").unwrap();

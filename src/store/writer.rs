@@ -156,9 +156,7 @@ impl Writer {
             // The last handle went inside a job: the writer ends by itself.
             return Ok(());
         }
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(StoreError::broken("close the database", "its writer had panicked")))
+        thread.join().unwrap_or_else(|_| Err(StoreError::broken("close the database", "its writer had panicked")))
     }
 
     /// A message to a writer that is gone is dropped, and with it the reply end, which tells the waiter.

@@ -45,8 +45,8 @@ pub(super) enum Row {
     Purpose(Txid, Purpose),
     /// A withdrawal, for the outbox; made at this Unix time.
     Send(Arc<Transaction>, u64),
-    /// Buried in the chain, or beaten by what is: not to be sent any more.
-    Sent(Txid),
+    /// Given up: not to be sent any more. (What is buried in the chain leaves the outbox by itself.)
+    Unsend(Txid),
 }
 
 /// Our own tables as they were when the wallet was opened.
@@ -70,7 +70,7 @@ impl Rows {
                 self.purposes.insert(txid, purpose);
             }
             // The outbox is read where it is used.
-            Row::Send(..) | Row::Sent(_) => {}
+            Row::Send(..) | Row::Unsend(_) => {}
         }
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn put(db: &rusqlite::Transaction<'_>, changes: &ChangeSet, rows: &[R
                 .execute(params![txid.to_byte_array(), purpose.as_str()])
                 .map(|_| ())?,
             Row::Send(tx, now) => Store::outbox_put(db, std::slice::from_ref(tx.as_ref()), "withdrawal", *now)?,
-            Row::Sent(txid) => Store::outbox_drop(db, *txid).map(|_| ())?,
+            Row::Unsend(txid) => Store::outbox_drop(db, *txid).map(|_| ())?,
         }
     }
     Ok(())

@@ -43,7 +43,7 @@ impl Wallet {
             door::evict(&mut state, txid);
         }
         // It must not go out any more, whoever put it into the outbox.
-        self.settle(&mut state, vec![Row::FundingEnded(txid), Row::Sent(txid)])?;
+        self.settle(&mut state, vec![Row::FundingEnded(txid), Row::Unsend(txid)])?;
         Ok(true)
     }
 

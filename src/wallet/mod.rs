@@ -21,7 +21,6 @@ mod door;
 mod error;
 mod follow;
 mod funding;
-mod outgoing;
 mod purpose;
 mod spend;
 mod state;
@@ -51,6 +50,10 @@ use crate::store::Store;
 /// Addresses handed out after the last one that a block paid to, at most: five fewer than a recovery from the seed
 /// looks past.
 const WAITING_AT_MOST: u32 = 20;
+
+/// Scripts given to channels after the last one of the change chain that a block paid to, at most. Change that is not
+/// yet confirmed needs some of the gap too.
+const CHANNELS_AT_MOST: u32 = 15;
 
 /// The on-chain wallet. Clones share it. Methods block, for one write of the disk at most.
 #[derive(Clone)]
@@ -135,7 +138,8 @@ impl Wallet {
     /// pay them, the oldest of them.
     pub fn new_address(&self) -> Result<NewAddress, WalletError> {
         let mut state = self.state();
-        let (first, next) = (state.after_last_proven(), state.bdk.next_derivation_index(KeychainKind::External));
+        let (first, next) =
+            (state.after_last_proven(KeychainKind::External), state.bdk.next_derivation_index(KeychainKind::External));
         if next >= first + WAITING_AT_MOST {
             // One that a claim says is used already comes last.
             let unused = state.bdk.list_unused_addresses(KeychainKind::External).find(|unused| unused.index >= first);
@@ -210,29 +214,58 @@ impl Wallet {
         Ok(draft.txid)
     }
 
-    /// Hears of transactions that another room is about to broadcast (LDK: fundings, closes, sweeps, bumps), so that
-    /// their coins count as spent, and their outputs show, without waiting for a server.
-    pub fn broadcasting(&self, txs: &[Transaction]) -> Result<(), WalletError> {
+    /// Hears of transactions that another room is about to broadcast (LDK: fundings, closes, sweeps, bumps) and what
+    /// they are for, so that their coins count as spent, and their outputs show, without waiting for a server.
+    pub fn broadcasting(&self, txs: &[(&Transaction, Option<Purpose>)]) -> Result<(), WalletError> {
         let mut state = self.state();
-        let view = state.look();
-        for tx in txs.iter().filter(|tx| !view.contains_key(&tx.compute_txid())) {
-            self.insert_own(&mut state, tx);
+        let (view, mut rows) = (state.look(), Vec::new());
+        for (tx, purpose) in txs {
+            let txid = tx.compute_txid();
+            if !view.contains_key(&txid) {
+                self.insert_own(&mut state, tx);
+            }
+            let concerns = state.spends_ours(tx) || tx.output.iter().any(|out| state.owns(&out.script_pubkey));
+            rows.extend(purpose.filter(|_| concerns).and_then(|purpose| state.name(txid, purpose)));
         }
-        self.settle(&mut state, Vec::new())
+        self.settle(&mut state, rows)
     }
 
     /// Says what a transaction is for, before or after it is seen.
     pub fn note_purpose(&self, txid: Txid, purpose: Purpose) -> Result<(), WalletError> {
         let mut state = self.state();
-        if state.rows.purposes.get(&txid) == Some(&purpose) {
-            return Ok(());
+        match state.name(txid, purpose) {
+            Some(row) => self.settle(&mut state, vec![row]),
+            None => Ok(()),
         }
-        // Seen again, now with its purpose.
-        state.view.remove(&txid);
-        self.settle(&mut state, vec![Row::Purpose(txid, purpose)])
     }
 
-    /// A script for change, sweeps and closes: the same until it is used. On the disk and watched when it returns.
+    /// A script for a channel to pay to when it closes, on the disk and watched when it returns; change goes to
+    /// another one. Each time a new one, as long as no more wait to be paid than a recovery from the seed looks past:
+    /// channels that are opened and never used cannot lead the wallet out of its own sight. Then those that wait are
+    /// given again, in turn, which costs privacy and nothing else.
+    pub fn script_for_channel(&self) -> Result<ScriptBuf, WalletError> {
+        let mut state = self.state();
+        let script = state.script_for_channel(CHANNELS_AT_MOST);
+        self.settle(&mut state, Vec::new())?;
+        Ok(script)
+    }
+
+    /// True when the script is one of ours, handed out or watched ahead.
+    pub fn owns_script(&self, script: &Script) -> bool {
+        self.state().owns(script)
+    }
+
+    /// True when the output is or was a coin of ours.
+    pub fn owns_coin(&self, outpoint: OutPoint) -> bool {
+        self.state().bdk.spk_index().txout(outpoint).is_some()
+    }
+
+    /// What spends this output of somebody else's and pays us: its height, if it is in a block.
+    pub fn paid_by_spender(&self, outpoint: OutPoint) -> Option<Option<u32>> {
+        self.state().paid_by_spender(outpoint)
+    }
+
+    /// A script for change and sweeps: the same until it is used. On the disk and watched when it returns.
     pub fn change_script(&self) -> Result<ScriptBuf, WalletError> {
         let mut state = self.state();
         let script = spend::next_change(&mut state);
@@ -296,10 +329,7 @@ impl Wallet {
         door::recognise(state);
         door::gone(state, &plan.mempool.gone);
         door::seen(state, &plan.mempool.seen);
-        let mut rows = funding::ended(state);
-        if plan.tip.is_some() {
-            rows.extend(outgoing::sent(state, &self.0.store)?);
-        }
+        let rows = funding::ended(state);
         self.settle(state, rows)
     }
 }

@@ -9,10 +9,10 @@ use bdk_wallet::signer::SignersContainer;
 use bdk_wallet::template::{Bip84, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, Wallet as Bdk};
 use bitcoin::bip32::Xpriv;
-use bitcoin::{Network, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Network, OutPoint, Script, ScriptBuf, Transaction, Txid};
 
-use super::disk::{self, Rows};
-use super::{WalletError, door};
+use super::disk::{self, Row, Rows};
+use super::{Purpose, WalletError, door};
 use crate::store::Store;
 
 /// Scripts watched beyond the last one handed out, and the most unused ones that a recovery from the seed looks past.
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) own: BTreeSet<Txid>,
     /// Up to which index each keychain is watched (external, internal).
     watched: [u32; 2],
+    /// Which script of those that wait is the next to be given to a channel once more.
+    turn: u32,
     signers: [SignersContainer; 2],
     stamp: u64,
     master: Xpriv,
@@ -83,11 +85,13 @@ impl State {
             view: View::new(),
             own: BTreeSet::new(),
             watched: [0, 0],
+            turn: 0,
             signers,
             stamp,
             master: *master,
         };
         state.reserve_change_of_fundings();
+        state.reserve_revealed_change();
         // The book is written together with the wallet, so that it knows what was read here.
         state.view = state.look();
         door::recognise(&mut state);
@@ -97,10 +101,11 @@ impl State {
     /// Reads everything again from the disk, after a change that BDK can make only there. What is watched is kept.
     pub(super) fn reload(&mut self, store: &Store) -> Result<(), WalletError> {
         let view = std::mem::take(&mut self.view);
-        let watched = self.watched;
+        let (watched, turn) = (self.watched, self.turn);
         *self = Self::load(store, &self.master, self.bdk.network())?;
         self.view = view;
         self.watched = watched;
+        self.turn = turn;
         Ok(())
     }
 
@@ -113,6 +118,37 @@ impl State {
                 self.bdk.mark_used(keychain, index);
             }
         }
+    }
+
+    /// Which change scripts were given to channels is not written down: after a restart all that were handed out are
+    /// taken to be, so that change goes to none of them.
+    fn reserve_revealed_change(&mut self) {
+        for index in 0..self.bdk.next_derivation_index(KeychainKind::Internal) {
+            self.bdk.mark_used(KeychainKind::Internal, index);
+        }
+    }
+
+    /// A script on the change chain for a channel to pay to when it closes; revealing it is staged. At most `at_most`
+    /// wait for a block to pay them, then those that wait are given again, in turn.
+    pub(super) fn script_for_channel(&mut self, at_most: u32) -> ScriptBuf {
+        let chain = KeychainKind::Internal;
+        let (first, next) = (self.after_last_proven(chain), self.bdk.next_derivation_index(chain));
+        let given = if next < first + at_most {
+            self.bdk.reveal_next_address(chain)
+        } else {
+            let turn = self.turn % at_most.max(1);
+            self.turn = turn + 1;
+            self.bdk.peek_address(chain, first + turn)
+        };
+        self.bdk.mark_used(chain, given.index);
+        given.address.script_pubkey()
+    }
+
+    /// A transaction that counts, spends this output, none of ours, and pays us: its height, if it is in a block.
+    pub(super) fn paid_by_spender(&self, outpoint: OutPoint) -> Option<Option<u32>> {
+        let spenders = self.bdk.tx_graph().outspends(outpoint);
+        let standing = spenders.iter().find_map(|txid| self.view.get(txid))?;
+        (standing.spent_sat == 0 && standing.received_sat > 0).then_some(standing.height)
     }
 
     /// The time of a claim about the mempool, in seconds since 1970, and always later than the last one: BDK settles
@@ -170,6 +206,20 @@ impl State {
         tx.input.iter().any(|input| self.bdk.spk_index().txout(input.previous_output).is_some())
     }
 
+    /// True when the script is one of ours.
+    pub(super) fn owns(&self, script: &Script) -> bool {
+        self.bdk.spk_index().index_of_spk(script.to_owned()).is_some()
+    }
+
+    /// The row that says what a transaction is for, if that is news; the book is to hear of it once more.
+    pub(super) fn name(&mut self, txid: Txid, purpose: Purpose) -> Option<Row> {
+        if self.rows.purposes.get(&txid) == Some(&purpose) {
+            return None;
+        }
+        self.view.remove(&txid);
+        Some(Row::Purpose(txid, purpose))
+    }
+
     /// True when the transaction was ever proven to be in a block, even in one that has left the chain.
     pub(super) fn was_proven(&self, txid: Txid) -> bool {
         self.bdk.tx_graph().all_anchors().contains_key(&txid)
@@ -188,10 +238,10 @@ impl State {
         anchors.iter().map(|anchor| anchor.block_id).find(|block| in_chain(*block)).map(|block| block.height)
     }
 
-    /// The first receiving index after all those that a block ever paid to: claims do not move it.
-    pub(super) fn after_last_proven(&self) -> u32 {
+    /// The first index after all those that a block ever paid to: claims do not move it.
+    pub(super) fn after_last_proven(&self, chain: KeychainKind) -> u32 {
         let paid = |((keychain, index), outpoint): &((KeychainKind, u32), OutPoint)| {
-            (*keychain == KeychainKind::External && self.was_proven(outpoint.txid)).then_some(*index + 1)
+            (*keychain == chain && self.was_proven(outpoint.txid)).then_some(*index + 1)
         };
         self.bdk.spk_index().outpoints().iter().filter_map(paid).max().unwrap_or(0)
     }

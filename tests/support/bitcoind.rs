@@ -71,15 +71,10 @@ impl Bitcoind {
         let mut command = Command::new(&tools().bitcoind);
         command.arg(format!("-datadir={}", folder.display()));
         command.args([format!("-rpcuser={USER}"), format!("-rpcpassword={password}")]);
-        command.args([
-            format!("-rpcport={port}"),
-            "-rpcbind=127.0.0.1".into(),
-            "-rpcallowip=127.0.0.1".into(),
-        ]);
+        command.args([format!("-rpcport={port}"), "-rpcbind=127.0.0.1".into(), "-rpcallowip=127.0.0.1".into()]);
         let process = Process::spawn("bitcoind", &command, &folder.join("bitcoind.log"));
         let auth = Auth::UserPass(USER.into(), password.clone());
-        let client =
-            Client::new_with_auth(&format!("http://127.0.0.1:{port}"), auth).expect("a user and a password");
+        let client = Client::new_with_auth(&format!("http://127.0.0.1:{port}"), auth).expect("a user and a password");
         Self { folder: folder.into(), port, password, client, process }
     }
 
@@ -139,14 +134,12 @@ impl Bitcoind {
 
     /// A whole block.
     pub(crate) fn block(&self, hash: BlockHash) -> Block {
-        deserialize_hex(&self.call::<String>("getblock", &[json!(hash), json!(0)]))
-            .expect("bitcoind's own encoding")
+        deserialize_hex(&self.call::<String>("getblock", &[json!(hash), json!(0)])).expect("bitcoind's own encoding")
     }
 
     /// A transaction of the chain or the mempool.
     pub(crate) fn raw_tx(&self, txid: Txid) -> Transaction {
-        deserialize_hex(&self.call::<String>("getrawtransaction", &[json!(txid)]))
-            .expect("bitcoind's own encoding")
+        deserialize_hex(&self.call::<String>("getrawtransaction", &[json!(txid)])).expect("bitcoind's own encoding")
     }
 
     /// How many blocks hold `txid` or were built on the one that does; 0 while it is unconfirmed.
@@ -158,8 +151,7 @@ impl Bitcoind {
     /// What waits to be mined, parents before children.
     pub(crate) fn mempool(&self) -> Vec<Txid> {
         let entries: std::collections::HashMap<Txid, Value> = self.call("getrawmempool", &[json!(true)]);
-        let mut txids: Vec<_> =
-            entries.iter().map(|(txid, entry)| (entry["ancestorcount"].as_u64(), *txid)).collect();
+        let mut txids: Vec<_> = entries.iter().map(|(txid, entry)| (entry["ancestorcount"].as_u64(), *txid)).collect();
         txids.sort_unstable();
         txids.into_iter().map(|(_, txid)| txid).collect()
     }
@@ -185,15 +177,7 @@ impl Bitcoind {
         let skipped = Value::Null;
         let mut params = vec![json!(address.to_string()), json!(amount)];
         // comment, comment_to, subtractfeefromamount, replaceable, conf_target, estimate_mode, avoid_reuse
-        params.extend([
-            json!(""),
-            json!(""),
-            json!(false),
-            json!(true),
-            skipped.clone(),
-            skipped,
-            json!(false),
-        ]);
+        params.extend([json!(""), json!(""), json!(false), json!(true), skipped.clone(), skipped, json!(false)]);
         params.push(json!(sat_per_vb));
         self.call("sendtoaddress", &params)
     }
@@ -219,8 +203,7 @@ impl Bitcoind {
         // OP_RETURN with eight random bytes.
         let script = format!("raw(6a08{:016x})", random());
         let info: Value = self.call("getdescriptorinfo", &[json!(script)]);
-        let hashes: Vec<BlockHash> =
-            self.call("generatetodescriptor", &[json!(1), info["descriptor"].clone()]);
+        let hashes: Vec<BlockHash> = self.call("generatetodescriptor", &[json!(1), info["descriptor"].clone()]);
         hashes[0]
     }
 
@@ -245,9 +228,7 @@ impl Bitcoind {
         let mut out = left_out.to_vec();
         for txid in left_out {
             let heirs: Result<Vec<Txid>, _> = self.try_call("getmempooldescendants", &[json!(txid)]);
-            out.extend(
-                heirs.unwrap_or_else(|error| panic!("{txid} is not in the last {depth} blocks: {error}")),
-            );
+            out.extend(heirs.unwrap_or_else(|error| panic!("{txid} is not in the last {depth} blocks: {error}")));
         }
         let mut mined: Vec<_> = self.mempool().into_iter().filter(|txid| !out.contains(txid)).collect();
         (0..length).map(|_| self.mine_exactly(&std::mem::take(&mut mined))).collect()

@@ -118,6 +118,16 @@ impl Daemon {
         assert!(status.success(), "{} ended with {status}\n{}", self.name, process.log().tail(40));
     }
 
+    /// Keeps it from doing anything, with all its connections open, until [`thaw`](Self::thaw).
+    pub(crate) fn freeze(&mut self) {
+        self.process().signal("STOP");
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    pub(crate) fn thaw(&mut self) {
+        self.process().signal("CONT");
+    }
+
     /// The process, to look at or to signal.
     pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("a running daemon")
@@ -132,6 +142,15 @@ impl Daemon {
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
         let output = self.command(words).output();
         output.expect("the binary under test starts").into()
+    }
+
+    /// Runs a command that reads a line from its standard input.
+    pub(crate) fn run_with_input(&self, words: &[&str], line: &str) -> Ran {
+        let mut command = self.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary under test starts");
+        writeln!(child.stdin.take().expect("a pipe"), "{line}").expect("the command reads");
+        child.wait_with_output().expect("the command ends").into()
     }
 
     /// Starts a command and does not wait for it.
@@ -246,6 +265,13 @@ impl Daemon {
             |ran| ran.code == 0 && ran.json()["status"] == status,
         );
         seen.json()
+    }
+
+    /// The lines of its book of one kind (`channel_close`, `sweep` …), newest first.
+    pub(crate) fn entries(&self, kind: &str) -> Vec<Value> {
+        let page = self.json(&["history", "--limit", "1000"]);
+        let all = page["entries"].as_array().expect("a list of entries").iter();
+        all.filter(|entry| entry["kind"] == kind).cloned().collect()
     }
 
     /// Its data directory.

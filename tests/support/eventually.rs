@@ -30,11 +30,7 @@ pub(crate) fn patience(span: Duration) -> Duration {
 /// ```ignore
 /// let height = eventually("the node reaches block 130", || node.height(), |h| *h >= 130);
 /// ```
-pub(crate) fn eventually<T: Debug>(
-    what: &str,
-    observe: impl FnMut() -> T,
-    there: impl FnMut(&T) -> bool,
-) -> T {
+pub(crate) fn eventually<T: Debug>(what: &str, observe: impl FnMut() -> T, there: impl FnMut(&T) -> bool) -> T {
     within(DEADLINE, what, observe, there)
 }
 

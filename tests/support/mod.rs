@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod scenes;
 pub(crate) mod template;
+pub(crate) mod terminal;
 pub(crate) mod tools;
 pub(crate) mod transcript;
 pub(crate) mod world;

@@ -36,8 +36,7 @@ pub(crate) struct Probe {
 impl Probe {
     /// Connects in the clear.
     pub(crate) fn connect(server: SocketAddr) -> Self {
-        Self::try_connect(server)
-            .unwrap_or_else(|error| panic!("cannot talk to the Electrum server: {error}"))
+        Self::try_connect(server).unwrap_or_else(|error| panic!("cannot talk to the Electrum server: {error}"))
     }
 
     /// Connects in the clear, where a refusal is of interest.
@@ -95,10 +94,7 @@ impl Probe {
     /// Asks without waiting for the reply.
     pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Result<(), String> {
         self.next_id += 1;
-        let line = format!(
-            "{}\n",
-            json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params })
-        );
+        let line = format!("{}\n", json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params }));
         let stream = self.stream.get_mut();
         stream.write_all(line.as_bytes()).and_then(|()| stream.flush()).map_err(|error| error.to_string())
     }
@@ -135,9 +131,7 @@ impl Probe {
         self.socket.set_read_timeout(Some(left)).map_err(|error| error.to_string())?;
         match self.stream.read_line(&mut self.begun) {
             Ok(0) => Err("the server closed the connection".into()),
-            Ok(_) => {
-                serde_json::from_str(&std::mem::take(&mut self.begun)).map_err(|error| error.to_string())
-            }
+            Ok(_) => serde_json::from_str(&std::mem::take(&mut self.begun)).map_err(|error| error.to_string()),
             Err(error) => Err(format!("no line in time: {error}")),
         }
     }

@@ -76,16 +76,14 @@ impl Process {
 
     /// Asks it to end (SIGTERM) and returns at once.
     pub(crate) fn terminate(&mut self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal, by name, unless it has ended.
+    pub(crate) fn signal(&mut self, name: &str) {
         if self.exit_status().is_none() {
-            let kill = Command::new("/bin/sh")
-                .args(["-c", "kill -TERM \"$0\""])
-                .arg(self.pid().to_string())
-                .status();
-            assert!(
-                kill.expect("a shell").success() || self.exit_status().is_some(),
-                "cannot signal {}",
-                self.name
-            );
+            let sent = signal(self.pid(), name);
+            assert!(sent || self.exit_status().is_some(), "cannot signal {}", self.name);
         }
     }
 
@@ -118,6 +116,12 @@ impl Process {
     }
 }
 
+/// Sends a signal to a process that the test started. False if there is no such process any more.
+pub(crate) fn signal(pid: u32, name: &str) -> bool {
+    let kill = Command::new("/bin/sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid.to_string()]).status();
+    kill.expect("a shell").success()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -144,11 +148,7 @@ impl Log {
     }
 
     fn writer(&self) -> File {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path)
-            .expect("a log file in the test's own folder")
+        OpenOptions::new().create(true).append(true).open(&self.path).expect("a log file in the test's own folder")
     }
 
     /// The whole text so far.

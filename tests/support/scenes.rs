@@ -32,11 +32,7 @@ pub(crate) fn open(world: &World, from: &Daemon, to: &Daemon, more: &[&str]) -> 
 /// Waits until bitcoind has this transaction in its mempool.
 pub(crate) fn in_mempool(world: &World, txid: &str) {
     let wanted = txid.parse().expect("a txid");
-    eventually(
-        "the transaction in bitcoind's mempool",
-        || world.bitcoind.mempool(),
-        |all| all.contains(&wanted),
-    );
+    eventually("the transaction in bitcoind's mempool", || world.bitcoind.mempool(), |all| all.contains(&wanted));
 }
 
 /// `from` pays `to` this many sat; both books agree.

@@ -20,14 +20,10 @@ fn find() -> Tools {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/regtest-deps");
     // Its progress goes straight to the terminal: the first run fetches some tens of megabytes.
     let output = Command::new(script).stderr(Stdio::inherit()).output().expect("scripts/regtest-deps runs");
-    assert!(
-        output.status.success(),
-        "scripts/regtest-deps found no real bitcoind and ElectrumX; it says why above"
-    );
+    assert!(output.status.success(), "scripts/regtest-deps found no real bitcoind and ElectrumX; it says why above");
     let text = String::from_utf8(output.stdout).expect("paths are UTF-8 here");
     let value = |key: &str| {
-        let quoted =
-            text.lines().find_map(|line| line.strip_prefix(key)).expect("scripts/regtest-deps names both");
+        let quoted = text.lines().find_map(|line| line.strip_prefix(key)).expect("scripts/regtest-deps names both");
         PathBuf::from(unquote(quoted))
     };
     Tools { bitcoind: value("BITCOIND="), electrumx: value("ELECTRUMX=") }

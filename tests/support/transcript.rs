@@ -60,8 +60,7 @@ impl fmt::Display for Entry {
         let at = self.at.as_secs_f32();
         write!(f, "{at:9.3} #{} {arrow} {:?} {} {}", self.connection, self.kind, self.method, self.params)?;
         if self.kind == Kind::Reply {
-            let result =
-                if self.body["error"].is_null() { &self.body["result"] } else { &self.body["error"] };
+            let result = if self.body["error"].is_null() { &self.body["result"] } else { &self.body["error"] };
             write!(f, " = {}", shortened(&result.to_string()))?;
         }
         if self.fate != Fate::Forwarded {

@@ -39,8 +39,7 @@ impl World {
     }
 
     fn try_new() -> Result<Self, String> {
-        let folder =
-            tempfile::Builder::new().prefix("lightnode-").tempdir().map_err(|error| error.to_string())?;
+        let folder = tempfile::Builder::new().prefix("lightnode-").tempdir().map_err(|error| error.to_string())?;
         template::unpack(folder.path());
         // Both start at once: until Python has read ElectrumX, bitcoind answers.
         let mut bitcoind = Bitcoind::spawn(&folder.path().join("bitcoind"));
@@ -71,11 +70,8 @@ impl World {
 
     /// A second, independent ElectrumX on the same chain.
     pub(crate) fn another_electrumx(&self) -> ElectrumX {
-        let folder = tempfile::Builder::new()
-            .prefix("electrumx-")
-            .tempdir_in(self.folder())
-            .expect("own folder")
-            .keep();
+        let folder =
+            tempfile::Builder::new().prefix("electrumx-").tempdir_in(self.folder()).expect("own folder").keep();
         ElectrumX::run(&folder, &self.bitcoind.rpc_url())
     }
 

@@ -27,9 +27,7 @@ use std::sync::Arc;
 use bitcoin::{Transaction, Txid};
 
 use super::facts::Facts;
-use super::io::{
-    Action, BlockRef, Input, Reply, Report, Request, ScriptHash, ScriptRecord, SourceId, Told, Watch,
-};
+use super::io::{Action, BlockRef, Input, Reply, Report, Request, ScriptHash, ScriptRecord, SourceId, Told, Watch};
 use super::io::{Lie, Owners};
 use super::mempool::Mempool;
 use super::merkle;
@@ -97,11 +95,7 @@ pub struct Progress {
 
 impl Machine {
     /// Starts from a restored (or new) tree, the stored records, and what the listeners were told.
-    pub fn new(
-        tree: HeaderTree,
-        records: Vec<ScriptRecord>,
-        told: Option<Told>,
-    ) -> Result<Self, UnknownTold> {
+    pub fn new(tree: HeaderTree, records: Vec<ScriptRecord>, told: Option<Told>) -> Result<Self, UnknownTold> {
         let delivery = Delivery::resume(&tree, &records, told)?;
         Ok(Machine {
             clock: Clock::default(),
@@ -258,13 +252,9 @@ impl Machine {
             _ if !serves => {}
             (Request::Subscribe { script }, Some(Reply::Status(status))) => self.status_said(script, status),
             (Request::Subscribe { script }, _) => self.subscribe_refused(script),
-            (Request::History { script }, Some(Reply::History(entries))) => {
-                self.history_came(script, &entries)
-            }
+            (Request::History { script }, Some(Reply::History(entries))) => self.history_came(script, &entries),
             (Request::History { script }, _) => self.trouble(script),
-            (Request::Transaction { txid }, Some(Reply::Transaction(tx))) => {
-                self.body_came(source, txid, &tx)
-            }
+            (Request::Transaction { txid }, Some(Reply::Transaction(tx))) => self.body_came(source, txid, &tx),
             (Request::Transaction { txid }, _) => self.body_refused(txid),
             (Request::Proof { txid, height }, Some(Reply::Proof { branch, pos })) => {
                 self.proof_came(source, txid, height, branch, pos);

@@ -30,11 +30,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn resume(
-        tree: &HeaderTree,
-        records: &[ScriptRecord],
-        told: Option<Told>,
-    ) -> Result<Self, UnknownTold> {
+    pub(super) fn resume(tree: &HeaderTree, records: &[ScriptRecord], told: Option<Told>) -> Result<Self, UnknownTold> {
         let tip = told.map(|told| told.tip);
         let fork = told.and_then(|told| told.fork);
         if let Some(known) = fork.or(tip).filter(|block| !tree.contains(*block)) {

@@ -59,10 +59,7 @@ pub(in crate::cli) fn entry(entry: &Entry) -> String {
     pairs.add("what", kind(entry));
     pairs.add("status", safe(&entry.status));
     pairs.add_if("because", entry.reason.as_deref().map(safe));
-    pairs.add_if(
-        "open until",
-        entry.open_until_height.map(|height| format!("block {}", grouped(u64::from(height)))),
-    );
+    pairs.add_if("open until", entry.open_until_height.map(|height| format!("block {}", grouped(u64::from(height)))));
     pairs.add("amount", amount(entry));
     pairs.add_if("fee", entry.fee_msat.map(msat));
     pairs.add_if("for", entry.description.as_deref().filter(|text| !text.is_empty()).map(safe));
@@ -211,10 +208,7 @@ preimage  {}
         let paid = outcome(&example());
         assert!(paid.starts_with("paid 50,000 sat, fee 1,500 msat, 3 attempts\n"), "{paid}");
         let again = outcome(&Entry { already: true, attempts: 1, ..example() });
-        assert!(
-            again.starts_with("paid already, 1970-01-12 13:47:40 UTC: 50,000 sat, fee 1,500 msat\n"),
-            "{again}"
-        );
+        assert!(again.starts_with("paid already, 1970-01-12 13:47:40 UTC: 50,000 sat, fee 1,500 msat\n"), "{again}");
         let failed = Entry { status: "failed".into(), reason: Some("no route".into()), ..example() };
         assert_eq!(outcome(&failed), "not paid: no route\nNo money has left.\n");
         let open = Entry { status: "unknown".into(), open_until_height: Some(812_400), ..example() };

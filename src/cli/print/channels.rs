@@ -79,12 +79,7 @@ pub(in crate::cli) fn peers(peers: &[Peer], now: u64, verbose: bool) -> String {
         return "no peers yet: `lightnode peer add node_id@host:port` adds one\n".to_owned();
     }
     let mut table = Table::new(
-        &[
-            ("PEER", Align::Left),
-            ("CHANNELS", Align::Right),
-            ("STATE", Align::Left),
-            ("ADDRESS", Align::Left),
-        ],
+        &[("PEER", Align::Left), ("CHANNELS", Align::Right), ("STATE", Align::Left), ("ADDRESS", Align::Left)],
         verbose,
     );
     for peer in peers {
@@ -199,8 +194,7 @@ PEER          CHANNELS  STATE                        ADDRESS
                 "cd".repeat(32)
             )
         );
-        let example =
-            Closing { channel_id: "ab".repeat(32), next: "the money is back after 1 confirmation".into() };
+        let example = Closing { channel_id: "ab".repeat(32), next: "the money is back after 1 confirmation".into() };
         assert!(closing(&example).ends_with("the money is back after 1 confirmation\n"));
     }
 }

@@ -70,11 +70,8 @@ impl Table {
                 line.push_str("  ");
             }
             let last = index + 1 == cells.len();
-            let cell = if last && !self.wide {
-                clip(cell, WIDTH.saturating_sub(columns(&line)).max(1))
-            } else {
-                cell.clone()
-            };
+            let cell =
+                if last && !self.wide { clip(cell, WIDTH.saturating_sub(columns(&line)).max(1)) } else { cell.clone() };
             let blanks = " ".repeat(width.saturating_sub(columns(&cell)));
             match align {
                 Align::Left => line.extend([cell, blanks]),
@@ -141,8 +138,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_the_last_one_is_cut() {
-        let mut table =
-            Table::new(&[("ID", Align::Left), ("SAT", Align::Right), ("WHAT", Align::Left)], false);
+        let mut table = Table::new(&[("ID", Align::Left), ("SAT", Align::Right), ("WHAT", Align::Left)], false);
         table.row(vec!["a".into(), "1,000".into(), "x".repeat(100)]);
         table.row(vec!["bcd".into(), "7".into(), "日本".into()]);
         table.note("waits for something");

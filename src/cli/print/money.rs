@@ -16,12 +16,7 @@ pub(in crate::cli) fn balance(balance: &Balance, verbose: bool) -> String {
         lines.push(("", "unconfirmed", balance.onchain_pending_sat, "counts once it is in a block".into()));
     }
     if balance.onchain_locked_sat > 0 {
-        lines.push((
-            "",
-            "locked",
-            balance.onchain_locked_sat,
-            "in fundings that are not confirmed yet".into(),
-        ));
+        lines.push(("", "locked", balance.onchain_locked_sat, "in fundings that are not confirmed yet".into()));
     }
     if balance.reserve_sat > 0 {
         lines.push(("", "reserve", balance.reserve_sat, "pays for closing a channel by force".into()));
@@ -48,9 +43,7 @@ pub(in crate::cli) fn balance(balance: &Balance, verbose: bool) -> String {
 pub(in crate::cli) fn address(new: &NewAddress) -> String {
     let mut text = verbatim(&new.address) + "\n";
     if new.reused {
-        text.push_str(
-            "An older address that was never used: too many are waiting for their first payment.\n",
-        );
+        text.push_str("An older address that was never used: too many are waiting for their first payment.\n");
     }
     // Only bech32 may be written in upper case; all of ours are.
     with_code(text, &format!("BITCOIN:{}", new.address.to_ascii_uppercase()))

@@ -28,10 +28,7 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
         pairs.add(if index == 0 { "waits for" } else { "" }, safe(what));
     }
     let network = &status.network;
-    pairs.add(
-        "network",
-        if network == "bitcoin" { "bitcoin (main network)".to_owned() } else { safe(network) },
-    );
+    pairs.add("network", if network == "bitcoin" { "bitcoin (main network)".to_owned() } else { safe(network) });
     pairs.add_if("node id", status.node_id.as_deref().map(verbatim));
     pairs.add_if("alias", status.alias.as_deref().map(safe));
     pairs.add(
@@ -63,11 +60,7 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     if let Some(balance) = &status.balance {
         pairs.add(
             "lightning",
-            format!(
-                "can send {}, can receive {}",
-                sat(balance.lightning_sat),
-                sat(balance.lightning_inbound_sat)
-            ),
+            format!("can send {}, can receive {}", sat(balance.lightning_sat), sat(balance.lightning_inbound_sat)),
         );
         let mut onchain = vec![format!("{} spendable", sat(balance.onchain_spendable_sat))];
         if balance.onchain_pending_sat > 0 {
@@ -83,10 +76,7 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
         }
     }
     let listening: Vec<String> = status.listening.iter().map(|at| verbatim(at)).collect();
-    pairs.add(
-        "listening",
-        if listening.is_empty() { "no, it only dials".to_owned() } else { listening.join(", ") },
-    );
+    pairs.add("listening", if listening.is_empty() { "no, it only dials".to_owned() } else { listening.join(", ") });
     let up = span(now.saturating_sub(status.started_at));
     pairs.add("version", format!("lightnode {}, up {up}", safe(&status.version)));
     pairs.draw()

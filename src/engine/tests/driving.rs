@@ -87,8 +87,7 @@ fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishe
     let heard = Arc::new(Mutex::new(Vec::new()));
     let listening = |who, then, broken, believes| {
         let (heard, inbox) = (heard.clone(), inbox.clone());
-        Arc::new(Listening { who, heard, inbox, then: Mutex::new(then), broken, believes })
-            as Arc<dyn Listener>
+        Arc::new(Listening { who, heard, inbox, then: Mutex::new(then), broken, believes }) as Arc<dyn Listener>
     };
     let limits = config::Fees { max_sat_per_vb: 500, fallback_sat_per_vb: 10 };
     let fees = FeeBook::load(&store, &limits).unwrap();
@@ -118,9 +117,8 @@ impl Rig {
     }
 
     async fn synced_at(&self, height: u32) -> EngineState {
-        let synced = |state: &EngineState| {
-            state.phase == Phase::Synced && state.tip.is_some_and(|tip| tip.height == height)
-        };
+        let synced =
+            |state: &EngineState| state.phase == Phase::Synced && state.tip.is_some_and(|tip| tip.height == height);
         self.until("synced", synced).await
     }
 
@@ -167,12 +165,8 @@ async fn a_proven_transaction_reaches_all_listeners_in_their_order_before_the_ti
     let rig = run(&world, dir(), &[script("ours")], PLAIN);
     rig.synced_at(3).await;
     let told = format!("tx {} at 2", tx.compute_txid());
-    let expected = [
-        ("wallet", told.clone()),
-        ("lightning", told),
-        ("wallet", "tip 3".into()),
-        ("lightning", "tip 3".into()),
-    ];
+    let expected =
+        [("wallet", told.clone()), ("lightning", told), ("wallet", "tip 3".into()), ("lightning", "tip 3".into())];
     assert_eq!(rig.heard(), expected);
     rig.stop().await;
 }

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::{
-    Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid,
-    Witness, absolute, constants, merkle_tree, transaction,
+    Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
+    absolute, constants, merkle_tree, transaction,
 };
 use tokio::sync::{broadcast, mpsc};
 
 use crate::chain::io::{HistoryEntry, Reply, Request, ScriptHash, SourceId, Status};
 use crate::config::ServerAddr;
 use crate::source::{
-    BoxFuture, BroadcastError, Connected, Event, EventSink, FeeClaims, NoAnswer, Rejection, Session,
-    SessionInfo, Source, SourceError, TlsState, Trouble, Untrusted,
+    BoxFuture, BroadcastError, Connected, Event, EventSink, FeeClaims, NoAnswer, Rejection, Session, SessionInfo,
+    Source, SourceError, TlsState, Trouble, Untrusted,
 };
 
 /// What all servers see.
@@ -74,8 +74,7 @@ impl Chain {
     }
 
     fn history(&self, script: ScriptHash) -> Vec<HistoryEntry> {
-        let pays =
-            |tx: &Transaction| tx.output.iter().any(|out| ScriptHash::of(&out.script_pubkey) == script);
+        let pays = |tx: &Transaction| tx.output.iter().any(|out| ScriptHash::of(&out.script_pubkey) == script);
         let of_block = |(height, (_, txs)): (u32, &(Header, Vec<Transaction>))| {
             let mine = txs.iter().filter(|tx| pays(tx)).map(Transaction::compute_txid);
             mine.map(|txid| HistoryEntry { txid, height: Some(height) }).collect::<Vec<_>>()
@@ -96,8 +95,7 @@ impl Chain {
         let txs = || self.blocks.iter().flat_map(|(_, txs)| txs);
         Some(match *request {
             Request::Headers { start, count } => {
-                let all =
-                    std::iter::once(genesis().header).chain(self.blocks.iter().map(|(header, _)| *header));
+                let all = std::iter::once(genesis().header).chain(self.blocks.iter().map(|(header, _)| *header));
                 Reply::Headers(all.skip(start as usize).take(count as usize).collect())
             }
             Request::Subscribe { script } => Reply::Status(self.status(script)),
@@ -108,8 +106,7 @@ impl Chain {
             Request::Proof { txid, height } => {
                 let (_, txs) = self.blocks.get(height.checked_sub(1)? as usize)?;
                 let pos = txs.iter().position(|tx| tx.compute_txid() == txid)?;
-                let other =
-                    txs.get(1 - pos).map(|tx| TxMerkleNode::from_raw_hash(tx.compute_txid().to_raw_hash()));
+                let other = txs.get(1 - pos).map(|tx| TxMerkleNode::from_raw_hash(tx.compute_txid().to_raw_hash()));
                 Reply::Proof { branch: other.into_iter().collect(), pos: pos as u32 }
             }
         })
@@ -207,12 +204,7 @@ impl Source for Dialed {
     }
 }
 
-async fn carry(
-    server: Arc<Server>,
-    id: SourceId,
-    events: EventSink,
-    mut asked: mpsc::UnboundedReceiver<Request>,
-) {
+async fn carry(server: Arc<Server>, id: SourceId, events: EventSink, mut asked: mpsc::UnboundedReceiver<Request>) {
     let (mut news, mut cut) = (server.news.subscribe(), server.cut.subscribe());
     let mut subscribed: Vec<(ScriptHash, Option<Status>)> = Vec::new();
     let tip = || {

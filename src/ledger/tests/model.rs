@@ -35,8 +35,7 @@ fn story(events: &[Event]) -> Option<State> {
     // Otherwise the last try counts: it begins where the one before had failed.
     let mut tries: Vec<Vec<&Event>> = Vec::new();
     for event in events {
-        let over =
-            tries.last().is_none_or(|events| events.iter().any(|event| matches!(event, Event::Failed)));
+        let over = tries.last().is_none_or(|events| events.iter().any(|event| matches!(event, Event::Failed)));
         match (event, tries.last_mut()) {
             (Event::Begin, _) if over => tries.push(Vec::new()),
             (event, Some(last)) if !over => last.push(event),

@@ -55,10 +55,7 @@ fn a_vanished_transaction_has_failed_until_it_is_seen_again() {
     seen(&ledger, deposit(1));
     told(&ledger, ChainNews::Gone(txid(1), "replaced"));
     told(&ledger, ChainNews::Unconfirmed(txid(1)));
-    assert_eq!(
-        (line(&ledger, 1).state, line(&ledger, 1).reason.as_deref()),
-        (State::Failed, Some("replaced"))
-    );
+    assert_eq!((line(&ledger, 1).state, line(&ledger, 1).reason.as_deref()), (State::Failed, Some("replaced")));
     seen(&ledger, deposit(1));
     assert_eq!((line(&ledger, 1).state, line(&ledger, 1).reason), (State::Pending, None));
     told(&ledger, ChainNews::Gone(txid(1), "evicted"));
@@ -97,11 +94,7 @@ fn news_and_what_belongs_to_them_are_booked_together_or_not_at_all() {
     assert!(refused.is_err() && changes.try_recv().is_err());
     assert!(ledger.list(&Default::default(), 9, None).unwrap().records.is_empty());
     assert_eq!(store.meta("a").unwrap(), None);
-    let news = vec![
-        ChainNews::Seen(deposit(1)),
-        ChainNews::Confirmed(txid(1), 7),
-        ChainNews::Gone(txid(2), "evicted"),
-    ];
+    let news = vec![ChainNews::Seen(deposit(1)), ChainNews::Confirmed(txid(1), 7), ChainNews::Gone(txid(2), "evicted")];
     ledger.with_chain_news("book news", news, |_| Ok(())).unwrap();
     assert_eq!(line(&ledger, 1).height, Some(7));
     assert_eq!(changes.try_recv().unwrap().id, txid(1).to_string());
@@ -110,8 +103,7 @@ fn news_and_what_belongs_to_them_are_booked_together_or_not_at_all() {
 #[test]
 fn forwards_are_summed_and_survive_a_restart() {
     let (dir, store, ledger) = fresh();
-    let forward =
-        |fee_msat| Forward { incoming: "a".into(), outgoing: "b".into(), amount_out_msat: 1000, fee_msat };
+    let forward = |fee_msat| Forward { incoming: "a".into(), outgoing: "b".into(), amount_out_msat: 1000, fee_msat };
     ledger.forwarded(forward(3)).unwrap();
     ledger.forwarded(forward(4)).unwrap();
     drop(ledger);

@@ -20,10 +20,7 @@ fn the_list_is_newest_first_with_pending_ones_among_it() {
     assert_eq!(ids(&ledger, &Filter::default()), ["03", "02", "01"]);
     assert_eq!(ids(&ledger, &Filter { open: Some(true), ..Filter::default() }), ["03"]);
     assert_eq!(ids(&ledger, &Filter { direction: Some(Direction::In), ..Filter::default() }), ["02"]);
-    assert_eq!(
-        ids(&ledger, &Filter { kind: Some(Kind::Pay), open: Some(false), ..Filter::default() }),
-        ["01"]
-    );
+    assert_eq!(ids(&ledger, &Filter { kind: Some(Kind::Pay), open: Some(false), ..Filter::default() }), ["01"]);
 }
 
 #[test]

@@ -148,8 +148,6 @@ async fn a_waiter_that_missed_announcements_looks_again() {
 
 async fn is_pending<F: Future + Unpin>(future: F) -> bool {
     let mut future = future;
-    std::future::poll_fn(|context| {
-        std::task::Poll::Ready(std::pin::Pin::new(&mut future).poll(context).is_pending())
-    })
-    .await
+    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut future).poll(context).is_pending()))
+        .await
 }

@@ -14,7 +14,7 @@ pub(super) mod testing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitcoin::secp256k1::PublicKey;
 use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, WScriptHash, hashes::Hash};
@@ -32,6 +32,8 @@ pub use self::openings::{FundingPlan, GivenUp, Openings, Verdict};
 
 /// How long `open` waits for the peer.
 pub const OPEN_WITHIN: Duration = Duration::from_secs(60);
+/// How long a write of a channel's state may take before it counts as something else.
+const WRITING: Duration = Duration::from_secs(1);
 /// Smallest channel that is opened: below, reserves and fees leave nothing to pay with.
 pub const MIN_FUNDING_SAT: u64 = 10_000;
 
@@ -262,12 +264,20 @@ impl Channels {
             let waits_for = view(&channel, &BTreeSet::from([peer])).waits_for;
             return Err(CloseError::Already(waits_for.unwrap_or_else(|| "the closing transaction".into())));
         }
-        match self.manager.close_channel(&channel.channel_id, &peer) {
-            Ok(()) => Ok(Closing { channel_id: channel.channel_id, next: after_agreement(&channel) }),
-            Err(APIError::ChannelUnavailable { err }) if err.contains("peer is disconnected") => {
-                Err(CloseError::PeerAway(after_force(&channel)))
-            }
-            Err(error) => Err(CloseError::Refused(words::api_error(&error))),
+        // LDK has one refusal for a peer that is away and for a channel whose newest state is just being written.
+        let until = Instant::now() + WRITING;
+        loop {
+            return match self.manager.close_channel(&channel.channel_id, &peer) {
+                Ok(()) => Ok(Closing { channel_id: channel.channel_id, next: after_agreement(&channel) }),
+                Err(APIError::ChannelUnavailable { err }) if err.contains("peer is disconnected") => {
+                    if Instant::now() < until {
+                        std::thread::sleep(Duration::from_millis(20));
+                        continue;
+                    }
+                    Err(CloseError::PeerAway(after_force(&channel)))
+                }
+                Err(error) => Err(CloseError::Refused(words::api_error(&error))),
+            };
         }
     }
 

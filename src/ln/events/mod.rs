@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 
 use super::channels::{AcceptPolicy, Openings};
 use super::send::HandOver;
-use super::types::{Bumper, ChainMonitor, ChannelManager, Sweeper};
+use super::types::{Bumper, ChainMonitor, ChannelManager, Sweeps};
 use crate::ledger::Ledger;
 use crate::task::Shutdown;
 use crate::wallet::Wallet;
@@ -103,7 +103,7 @@ pub struct Claims {
     /// Watches closed channels.
     pub monitors: Arc<ChainMonitor>,
     /// Brings outputs home.
-    pub sweeper: Arc<Sweeper>,
+    pub sweeps: Arc<Sweeps>,
     /// Adds fees to closes and claims.
     pub bumper: Arc<Bumper>,
 }

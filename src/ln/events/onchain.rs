@@ -13,8 +13,7 @@ pub(super) async fn spendable(
     outputs: Vec<SpendableOutputDescriptor>,
     channel_id: Option<ChannelId>,
 ) -> Outcome {
-    // Static outputs too: LDK's closing scripts are of its own keys, which the wallet does not have.
-    match cx.claims.sweeper.track_spendable_outputs(outputs, channel_id, false, None).await {
+    match cx.claims.sweeps.track(outputs, channel_id).await {
         Ok(()) => Outcome::Done,
         Err(()) => Outcome::Replay("outputs of a closed channel could not be written down for sweeping".into()),
     }

@@ -14,7 +14,7 @@ use self::world::{NETWORK, Node, Story, spend_of, until};
 use super::channels::{CloseError, OpenError, Standing};
 use super::decode;
 use super::send::PayError;
-use crate::ledger::{NewSend, Side, State};
+use crate::ledger::{Kind, NewSend, Side, State};
 use crate::wallet::{SendAmount, Spend};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +48,7 @@ async fn a_channel_opens_pays_both_ways_and_closes() {
     let too_much = a.pay(&b.invoice(Some(299_000_000)), None).await.unwrap_err();
     assert!(too_much.to_string().contains("299000 sat cannot be sent: at most"), "{too_much}");
 
-    // Closed by agreement, and the money swept home.
+    // Closed by agreement, and the money is home.
     let id = opened.channel_id.to_string();
     assert!(matches!(a.channels.close("ffffffffff"), Err(CloseError::NotFound(_))));
     a.channels.close(&id[..10]).unwrap();
@@ -59,10 +59,16 @@ async fn a_channel_opens_pays_both_ways_and_closes() {
     assert_eq!(reason, "both sides agreed to close it; we asked for it");
     let txid = closing.compute_txid();
     story.mine(Some(closing));
+    // In the wallet at once, by its name, and only there.
+    let Story { a, b, .. } = &story;
+    for node in [a, b] {
+        let line = node.ledger.line(&txid.to_string(), Side::Chain).unwrap().unwrap();
+        assert_eq!((line.kind, line.state), (Kind::ChannelClose, State::Succeeded));
+        assert_eq!(node.ln.closing_balances(), []);
+    }
+    assert_eq!(b.wallet.balance(0).confirmed_sat, 100_000 + 30_000);
     story.mine_empty(6);
-    until("its outputs are to be swept", || !story.a.ln.sweeper.tracked_spendable_outputs().is_empty()).await;
-    let ours = story.a.ln.sweeper.tracked_spendable_outputs()[0].descriptor.spendable_outpoint();
-    assert_eq!(ours.txid, txid);
+    assert!(story.a.ln.sweeper.tracked_spendable_outputs().is_empty(), "nothing to sweep");
     story.end().await;
 }
 

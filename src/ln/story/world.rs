@@ -28,6 +28,7 @@ use crate::ln::broadcast::Package;
 use crate::ln::channels::{AcceptPolicy, Channels, Open, OpenError, Opened, Standing};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::{Listening, Peers};
+use crate::ln::purposes::Purposes;
 use crate::ln::receive::{Purpose, Receiver};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Order, Paid, PayError, Payer, PayerParts};
@@ -154,9 +155,10 @@ impl Node {
             halt: crate::ln::persist::halt,
         };
         let (restored, mut packages) = Restored::restore(ground).unwrap();
-        let Restored { ln, feeder, gossip, .. } = restored;
+        let Restored { ln, feeder, gossip, vault, .. } = restored;
         let shutdown = Shutdown::new();
         let tasks = Tasks::new(shutdown.clone());
+        tasks.spawn("vault", crate::ln::vault::keep(vault, shutdown.clone()));
         let accept = AcceptPolicy { inbound: true, min_sat: 20_000, max_sat: 16_000_000, reserve_sat: 25_000 };
         let (desk, (dial, _dials)) = (Desk::default(), mpsc::channel(1));
         let (manager, monitors) = (|| Arc::clone(&ln.channels), || Arc::clone(&ln.chain_monitor));
@@ -175,7 +177,7 @@ impl Node {
             manager: manager(),
             ledger: ledger.clone(),
             wallet: wallet.clone(),
-            claims: Claims { monitors: monitors(), sweeper: Arc::clone(&ln.sweeper), bumper: Arc::clone(&ln.bumper) },
+            claims: Claims { monitors: monitors(), sweeps: Arc::clone(&ln.sweeps), bumper: Arc::clone(&ln.bumper) },
             desk,
             doors: Doors { accept, dial },
         };
@@ -193,13 +195,14 @@ impl Node {
         };
 
         let sent = Arc::new(Mutex::new(Vec::new()));
-        let (list, teller, until) = (Arc::clone(&sent), wallet.clone(), shutdown.clone());
+        let teller = Purposes::new(wallet.clone(), monitors());
+        let (list, until) = (Arc::clone(&sent), shutdown.clone());
         tasks.spawn("packages", async move {
             loop {
                 tokio::select! {
                     _ = until.wait() => return Ok::<_, std::convert::Infallible>(()),
                     Some(package) = packages.recv() => {
-                        teller.broadcasting(&package).unwrap();
+                        teller.tell(&package).unwrap();
                         list.lock().unwrap().push(package);
                     }
                 }

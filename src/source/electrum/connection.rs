@@ -250,10 +250,9 @@ impl Flight {
     /// The next question that is not a subscription already in flight.
     fn next_queued(&mut self) -> Option<Call> {
         let in_flight = |call: &Call| match call {
-            Call::Ask(request @ Request::Subscribe { .. }) => self
-                .pending
-                .values()
-                .any(|pending| matches!(&pending.to, To::Event(other) if other == request)),
+            Call::Ask(request @ Request::Subscribe { .. }) => {
+                self.pending.values().any(|pending| matches!(&pending.to, To::Event(other) if other == request))
+            }
             Call::Ask(_) | Call::Raw { .. } => false,
         };
         let free = self.queued.iter().position(|call| !in_flight(call))?;

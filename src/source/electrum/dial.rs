@@ -39,9 +39,8 @@ pub(super) async fn dial(server: &ServerAddr, pins: &Pinning) -> Result<Dialed, 
 }
 
 async fn connect(server: &ServerAddr) -> Result<TcpStream, Trouble> {
-    let addresses = lookup_host((server.host(), server.port()))
-        .await
-        .map_err(|error| Trouble::NoAddress(Some(Arc::new(error))))?;
+    let addresses =
+        lookup_host((server.host(), server.port())).await.map_err(|error| Trouble::NoAddress(Some(Arc::new(error))))?;
     let mut last = Trouble::NoAddress(None);
     for address in addresses {
         last = match timeout(ONE_ADDRESS, TcpStream::connect(address)).await {

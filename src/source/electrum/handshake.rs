@@ -35,8 +35,7 @@ impl Protocol {
 
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.split('.').map(|part| part.parse::<u16>().ok());
-        let version =
-            Self { major: parts.next()??, minor: parts.next()??, patch: parts.next().unwrap_or(Some(0))? };
+        let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next().unwrap_or(Some(0))? };
         (parts.next().is_none() && (Self::V1_4..Self::V1_7).contains(&version)).then_some(version)
     }
 }
@@ -80,11 +79,7 @@ fn must(outcome: Result<Box<RawValue>, ServerError>) -> Result<Box<RawValue>, So
 }
 
 /// One question and its answer; what is pushed meanwhile concerns nothing that we subscribed to.
-async fn call(
-    wire: &mut Wire,
-    method: &str,
-    params: &str,
-) -> Result<Result<Box<RawValue>, ServerError>, SourceError> {
+async fn call(wire: &mut Wire, method: &str, params: &str) -> Result<Result<Box<RawValue>, ServerError>, SourceError> {
     let asked = wire.request(method, params);
     wire.out.write().await?;
     loop {

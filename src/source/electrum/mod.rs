@@ -47,11 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            request: Duration::from_secs(20),
-            ping: Duration::from_secs(290),
-        }
+        Self { connect: Duration::from_secs(30), request: Duration::from_secs(20), ping: Duration::from_secs(290) }
     }
 }
 
@@ -78,8 +74,7 @@ impl Electrum {
     async fn greet(&self, dialed: Dialed, id: SourceId, events: EventSink) -> Result<Connected, SourceError> {
         let mut wire = lines::Wire::new(dialed.stream);
         let greeting = handshake::handshake(&mut wire, self.genesis).await?;
-        let (session, connection) =
-            client::open(&self.addr, id, dialed.tls, wire, greeting, events, self.limits);
+        let (session, connection) = client::open(&self.addr, id, dialed.tls, wire, greeting, events, self.limits);
         Ok(Connected { session: Box::new(session), task: Box::pin(connection.run()) })
     }
 }

@@ -222,9 +222,7 @@ pub(super) fn method(request: &Request) -> (&'static str, String) {
         Request::Subscribe { script } => ("blockchain.scripthash.subscribe", script_params(script)),
         Request::History { script } => ("blockchain.scripthash.get_history", script_params(script)),
         Request::Transaction { txid } => ("blockchain.transaction.get", format!("[\"{txid}\"]")),
-        Request::Proof { txid, height } => {
-            ("blockchain.transaction.get_merkle", format!("[\"{txid}\",{height}]"))
-        }
+        Request::Proof { txid, height } => ("blockchain.transaction.get_merkle", format!("[\"{txid}\",{height}]")),
     }
 }
 

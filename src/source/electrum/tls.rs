@@ -124,15 +124,12 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let vouched =
-            self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now).is_ok();
+        let vouched = self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now).is_ok();
         let shown = sha256::Hash::hash(certificate).to_byte_array();
         let found = self.judge(vouched, shown);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         match found {
-            Found::Changed => {
-                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-            }
+            Found::Changed => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
             Found::Authority | Found::Pin(_) => Ok(ServerCertVerified::assertion()),
         }
     }

@@ -89,10 +89,7 @@ fn proof(number: u8, height: u32, pos: u32) -> ProofRecord {
         version: bitcoin::transaction::Version::TWO,
         lock_time: bitcoin::absolute::LockTime::from_consensus(u32::from(number)),
         input: vec![bitcoin::TxIn::default()],
-        output: vec![bitcoin::TxOut {
-            value: bitcoin::Amount::from_sat(1),
-            script_pubkey: Default::default(),
-        }],
+        output: vec![bitcoin::TxOut { value: bitcoin::Amount::from_sat(1), script_pubkey: Default::default() }],
     };
     ProofRecord {
         tx: Arc::new(tx),

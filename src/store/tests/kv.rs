@@ -23,17 +23,9 @@ fn rows(store: &Store) -> i64 {
 fn namespaces_and_keys_are_kept_apart() {
     let (_dir, store) = fresh();
     let kv = store.kv();
-    for (primary, secondary, key) in
-        [("", "", "k"), ("a", "", "k"), ("a", "b", "k"), ("a", "b", "l"), ("ab", "", "k")]
+    for (primary, secondary, key) in [("", "", "k"), ("a", "", "k"), ("a", "b", "k"), ("a", "b", "l"), ("ab", "", "k")]
     {
-        KVStoreSync::write(
-            &*kv,
-            primary,
-            secondary,
-            key,
-            format!("{primary}/{secondary}/{key}").into_bytes(),
-        )
-        .unwrap();
+        KVStoreSync::write(&*kv, primary, secondary, key, format!("{primary}/{secondary}/{key}").into_bytes()).unwrap();
     }
     assert_eq!(KVStoreSync::read(&*kv, "a", "b", "k").unwrap(), b"a/b/k");
     assert_eq!(KVStoreSync::list(&*kv, "a", "b").unwrap(), ["k", "l"]);

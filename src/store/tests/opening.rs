@@ -48,10 +48,7 @@ fn a_database_that_others_could_read_is_made_private() {
 fn a_second_opener_is_refused_and_told_who_holds_the_directory() {
     let (dir, _store) = fresh();
     let error = Store::open(dir.path(), Network::Regtest, FINGERPRINT).unwrap_err();
-    assert!(
-        matches!(error, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
 }
 
 #[test]
@@ -80,13 +77,7 @@ fn another_network_or_seed_is_refused_and_nothing_is_touched() {
     assert!(error.to_string().contains("01020304") && error.to_string().contains("09090909"), "{error}");
     let after = bytes(dir.path());
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    assert_eq!(
-        before[0],
-        after[0],
-        "the database has changed; files: {:?} → {:?}",
-        names(&before),
-        names(&after)
-    );
+    assert_eq!(before[0], after[0], "the database has changed; files: {:?} → {:?}", names(&before), names(&after));
 }
 
 #[test]

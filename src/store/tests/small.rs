@@ -46,8 +46,7 @@ fn bans_end_by_themselves_or_by_hand() {
 #[test]
 fn peers_keep_their_newest_address_and_last_connection() {
     let (_dir, store) = fresh();
-    let key =
-        |byte| PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[byte; 32]).unwrap());
+    let key = |byte| PublicKey::from_secret_key(&Secp256k1::new(), &SecretKey::from_slice(&[byte; 32]).unwrap());
     store.add_peer(key(1), "a:9735", 10).unwrap();
     store.add_peer(key(2), "[::1]:9735", 20).unwrap();
     store.peer_connected(key(1), 1000).unwrap();
@@ -104,9 +103,7 @@ fn adding_a_package_again_keeps_its_place_and_what_was_said_of_it() {
     let entry = store.outbox().unwrap().remove(0);
     assert_eq!((entry.txid, entry.added_at, entry.attempts, entry.last), (first, 10, 1, Some(verdict)));
     assert_eq!(entry.package.len(), 2);
-    store
-        .outbox_result(tx(7).compute_txid(), Verdict { at: 1, accepted: true, note: String::new() })
-        .unwrap();
+    store.outbox_result(tx(7).compute_txid(), Verdict { at: 1, accepted: true, note: String::new() }).unwrap();
 }
 
 /// Spends the first output of `parent`; `number` makes it another one.

@@ -15,10 +15,7 @@ fn insert(tx: &rusqlite::Transaction<'_>, key: &str) -> rusqlite::Result<()> {
 fn keys(store: &Store) -> Vec<String> {
     store
         .read(|connection| {
-            connection
-                .prepare("SELECT key FROM meta ORDER BY key")?
-                .query_map([], |row| row.get(0))?
-                .collect()
+            connection.prepare("SELECT key FROM meta ORDER BY key")?.query_map([], |row| row.get(0))?.collect()
         })
         .unwrap()
 }
@@ -108,12 +105,9 @@ fn a_write_whose_future_was_dropped_is_done_all_the_same() {
 fn later_writes_ride_with_the_next_commit_in_their_order() {
     let (_dir, store) = fresh();
     store.write_later("put", |tx| insert(tx, "a")).unwrap();
-    store
-        .write_later("move", |tx| tx.execute("UPDATE meta SET key = 'b' WHERE key = 'a'", []).map(|_| ()))
-        .unwrap();
-    let seen = store
-        .write("look", |tx| tx.query_row("SELECT key FROM meta", [], |row| row.get::<_, String>(0)))
-        .unwrap();
+    store.write_later("move", |tx| tx.execute("UPDATE meta SET key = 'b' WHERE key = 'a'", []).map(|_| ())).unwrap();
+    let seen =
+        store.write("look", |tx| tx.query_row("SELECT key FROM meta", [], |row| row.get::<_, String>(0))).unwrap();
     assert_eq!(seen, "b");
 }
 

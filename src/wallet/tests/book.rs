@@ -61,7 +61,7 @@ fn a_withdrawal_is_booked_with_its_fee_before_anybody_sees_it() {
 fn what_is_known_of_a_transaction_names_its_line_before_or_after_it_is_seen() {
     let mut world = World::with_coins(&[100_000]);
     let draft = world.wallet.fund(&to_stranger(SendAmount::Sat(60_000))).unwrap();
-    world.wallet.broadcasting(std::slice::from_ref(&draft.tx)).unwrap();
+    world.wallet.broadcasting(&[(&draft.tx, None)]).unwrap();
     assert_eq!(line(&world, draft.txid).kind, Kind::ChannelOpen);
     let sweep = world.payment(5_000);
     world.wallet.note_purpose(sweep.compute_txid(), Purpose::Sweep).unwrap();

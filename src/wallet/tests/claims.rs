@@ -152,7 +152,7 @@ fn nothing_that_conflicts_with_our_transaction_is_let_in() {
         bitcoin::Psbt::from_unsigned_tx(unsigned).unwrap()
     };
     bump.input[1].witness = world.wallet.sign_psbt(psbt).unwrap().input[1].witness.clone();
-    world.wallet.broadcasting(&[bump.clone()]).unwrap();
+    world.wallet.broadcasting(&[(&bump, None)]).unwrap();
     assert_eq!(world.balance().confirmed_sat, 0);
     let script = world.address();
     let forged = transaction(vec![shared], vec![(script, 1_000)]);

@@ -14,7 +14,7 @@ fn the_coins_of_a_funding_are_locked_until_it_is_in_a_block() {
     assert!(world.wallet.confirmed_coins().is_empty());
     assert!(world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).is_err());
     assert!(world.store.outbox().unwrap().is_empty(), "LDK broadcasts it");
-    world.wallet.broadcasting(std::slice::from_ref(&draft.tx)).unwrap();
+    world.wallet.broadcasting(&[(&draft.tx, None)]).unwrap();
     let change = 40_000 - draft.fee_sat;
     assert_eq!((world.balance().confirmed_sat, world.balance().pending_change_sat), (0, change));
     assert_eq!(world.balance().locked_sat, 0);
@@ -31,7 +31,7 @@ fn a_released_funding_frees_its_coins() {
         let world = World::with_coins(&[100_000]);
         let draft = world.wallet.fund(&to_stranger(SendAmount::Sat(60_000))).unwrap();
         if broadcast {
-            world.wallet.broadcasting(std::slice::from_ref(&draft.tx)).unwrap();
+            world.wallet.broadcasting(&[(&draft.tx, None)]).unwrap();
         }
         assert!(world.wallet.release(draft.txid).unwrap());
         assert!(!world.wallet.release(draft.txid).unwrap());
@@ -73,6 +73,51 @@ fn the_change_script_is_the_same_until_it_is_used_and_watched_at_once() {
     assert_ne!(world.wallet.change_script().unwrap(), script);
 }
 
+#[test]
+fn each_channel_gets_a_script_of_its_own_watched_at_once_and_change_goes_elsewhere() {
+    let mut world = World::new();
+    world.watched();
+    let (first, second) = (world.wallet.script_for_channel().unwrap(), world.wallet.script_for_channel().unwrap());
+    assert_ne!(first, second);
+    assert_eq!(world.watched().len(), 2);
+    let info = world.wallet.script_info(&first).unwrap();
+    assert!(info.change && info.revealed);
+    assert!(![first.clone(), second.clone()].contains(&world.wallet.change_script().unwrap()));
+    // Also after a restart.
+    let world = world.restart();
+    assert!(![first, second].contains(&world.wallet.change_script().unwrap()));
+}
+
+#[test]
+fn channels_that_come_to_nothing_do_not_lead_the_wallet_out_of_its_gap() {
+    let mut world = World::new();
+    let given: Vec<ScriptBuf> = (0..100).map(|_| world.wallet.script_for_channel().unwrap()).collect();
+    let last = given.iter().map(|script| world.wallet.script_info(script).unwrap().index).max();
+    assert_eq!(last, Some(14));
+    // In turn: no two of fifteen in a row are the same.
+    assert!(given.windows(15).all(|some| some.iter().collect::<std::collections::HashSet<_>>().len() == 15));
+    // A recovery from the seed finds change, and a channel that closes makes room.
+    assert!(world.wallet.script_info(&world.wallet.change_script().unwrap()).unwrap().index < 25);
+    let tx = world.payment_to(given[9].clone(), 4_000);
+    world.mine(Some(tx));
+    let next = world.wallet.script_for_channel().unwrap();
+    assert!(!given.contains(&next));
+}
+
+#[test]
+fn a_close_that_pays_us_is_known_by_the_funding_that_it_spends() {
+    let mut world = World::new();
+    let script = world.wallet.script_for_channel().unwrap();
+    let close = world.payment_to(script, 4_000);
+    let funding = close.input[0].previous_output;
+    assert_eq!(world.wallet.paid_by_spender(funding), None);
+    world.wallet.broadcasting(&[(&close, Some(Purpose::ChannelClose))]).unwrap();
+    assert_eq!(world.wallet.paid_by_spender(funding), Some(None));
+    world.mine(Some(close));
+    assert_eq!(world.wallet.paid_by_spender(funding), Some(Some(world.tree.height())));
+    assert_eq!(world.wallet.paid_by_spender(foreign_outpoint(77)), None);
+}
+
 /// An anchor bump as LDK makes it: a foreign input, and a coin of ours.
 fn bump(world: &World, said_sat: u64) -> Psbt {
     let coin = &world.wallet.confirmed_coins()[0];
@@ -92,7 +137,7 @@ fn a_fee_bump_gets_our_signature_and_leaves_the_others_to_ldk() {
     assert!(tx.input[0].witness.is_empty());
     assert_eq!(tx.input[1].witness.len(), 2);
     // What we signed is ours; signing again, for a higher fee, is allowed.
-    world.wallet.broadcasting(&[tx]).unwrap();
+    world.wallet.broadcasting(&[(&tx, None)]).unwrap();
     assert_eq!(world.balance().confirmed_sat, 0);
     assert!(world.wallet.sign_psbt(psbt).is_ok());
 }
@@ -102,7 +147,7 @@ fn the_coin_of_an_unconfirmed_bump_is_there_for_the_next_bump_and_for_nothing_el
     let mut world = World::with_coins(&[50_000]);
     let coin = world.only_coin();
     let first = world.wallet.sign_psbt(bump(&world, 50_000)).unwrap();
-    world.wallet.broadcasting(std::slice::from_ref(&first)).unwrap();
+    world.wallet.broadcasting(&[(&first, None)]).unwrap();
     assert!(world.wallet.confirmed_coins().is_empty());
     assert!(world.wallet.draft(&to_stranger(SendAmount::Sat(10_000))).is_err());
     let world_bumps = world.wallet.bump_coins();

@@ -214,7 +214,7 @@ impl Model {
             Step::Broadcast(n) => {
                 if let Some(txid) = nth(self.fundings.keys(), n) {
                     let tx = self.fundings[&txid].clone();
-                    world.wallet.broadcasting(std::slice::from_ref(&tx)).unwrap();
+                    world.wallet.broadcasting(&[(&tx, None)]).unwrap();
                     self.note(&tx);
                     self.own.insert(txid);
                 }

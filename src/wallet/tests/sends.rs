@@ -170,33 +170,3 @@ fn an_address_of_another_network_is_refused() {
     let mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4".parse().unwrap();
     assert!(matches!(world.wallet.check_address(&mainnet), Err(WalletError::OtherNetwork { .. })));
 }
-
-#[test]
-fn a_withdrawal_leaves_the_outbox_when_six_blocks_have_it_or_a_conflict() {
-    let waiting = |world: &World| world.store.outbox().unwrap().len();
-    let mut world = World::with_coins(&[50_000]);
-    let tx = world.send(10_000);
-    world.mine(Some(tx.clone()));
-    for _ in 0..4 {
-        world.mine(None);
-    }
-    assert_eq!(waiting(&world), 1, "five blocks");
-    world.reorg(5, vec![]);
-    assert_eq!(waiting(&world), 1, "it is in no block again");
-    world.mine(Some(tx));
-    for _ in 0..5 {
-        world.mine(None);
-    }
-    assert_eq!(waiting(&world), 0);
-    // Spent by another copy of the seed.
-    let mut world = World::with_coins(&[50_000]);
-    let other = world.wallet.draft(&to_stranger(SendAmount::Sat(20_000))).unwrap();
-    world.send(10_000);
-    world.mine(Some(other.tx));
-    for _ in 0..5 {
-        assert_eq!(waiting(&world), 1);
-        world.mine(None);
-    }
-    assert_eq!(waiting(&world), 0);
-    assert_eq!(world.balance().confirmed_sat, 30_000 - other.fee_sat);
-}

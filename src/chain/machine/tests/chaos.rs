@@ -54,8 +54,7 @@ struct Chaos {
 
 impl Chaos {
     fn transactions(&mut self, to: &[u8], spends: bool) -> Vec<std::sync::Arc<bitcoin::Transaction>> {
-        let spent: BTreeSet<_> =
-            self.all().iter().flat_map(|tx| tx.input.clone()).map(|i| i.previous_output).collect();
+        let spent: BTreeSet<_> = self.all().iter().flat_map(|tx| tx.input.clone()).map(|i| i.previous_output).collect();
         let coin = self.all().into_iter().rev().find(|tx| {
             let coin = bitcoin::OutPoint::new(tx.compute_txid(), 0);
             tx.output[0].script_pubkey != script(255) && !spent.contains(&coin)
@@ -72,13 +71,7 @@ impl Chaos {
     }
 
     fn all(&self) -> Vec<std::sync::Arc<bitcoin::Transaction>> {
-        self.world
-            .node
-            .blocks
-            .iter()
-            .flat_map(|b| b.1.clone())
-            .chain(self.world.node.mempool.clone())
-            .collect()
+        self.world.node.blocks.iter().flat_map(|b| b.1.clone()).chain(self.world.node.mempool.clone()).collect()
     }
 
     fn play(&mut self, event: Event) {

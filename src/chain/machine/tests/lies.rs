@@ -117,11 +117,7 @@ fn a_history_that_forgets_what_was_proven_degrades_the_watch_and_the_rest_goes_o
         assert_eq!(world.machine.progress().degraded, [id]);
         world.assert_complete();
         assert!(world.listener.confirmed.contains_key(&paid.compute_txid()));
-        assert!(
-            world.count(|r| matches!(r, Request::History { .. })) <= 5,
-            "errors are dear: {:?}",
-            world.asked
-        );
+        assert!(world.count(|r| matches!(r, Request::History { .. })) <= 5, "errors are dear: {:?}", world.asked);
 
         world.forget();
         world.lies.clear();

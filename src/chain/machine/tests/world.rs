@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bitcoin::block::Header;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{
-    Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
-    absolute, transaction,
+    Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness, absolute,
+    transaction,
 };
 
 use crate::chain::io::*;
@@ -225,11 +225,7 @@ impl Listener {
         if let Some((header, height)) = plan.tip {
             let tip = BlockRef { height, hash: header.block_hash() };
             assert!(tree.contains(tip), "the tip is of our chain");
-            assert_eq!(
-                store.headers.get((height - store.base) as usize),
-                Some(&header),
-                "stored before it is told"
-            );
+            assert_eq!(store.headers.get((height - store.base) as usize), Some(&header), "stored before it is told");
             let rises = self.tip.is_none_or(|t| t.height < height || (self.restarted && t == tip));
             assert!(self.reorged || rises, "the tip only rises");
             self.tip = Some(tip);

@@ -98,9 +98,7 @@ async fn answers_may_come_in_any_order_padded_and_between_noise() {
     let (first, params) = talk.server.expect("blockchain.scripthash.get_history").await;
     assert_eq!(params[0], "01".repeat(32));
     let (second, _) = talk.server.expect("blockchain.block.headers").await;
-    talk.server
-        .send(r#"{"jsonrpc":"2.0","method":"blockchain.nonsense.subscribe","params":["x"]}    "#)
-        .await;
+    talk.server.send(r#"{"jsonrpc":"2.0","method":"blockchain.nonsense.subscribe","params":["x"]}    "#).await;
     talk.server.send("                                   ").await;
     let hex = serialize_hex(&a_header());
     talk.server.answer(second, format!("   {{\"count\": 1, \"max\":2016,\"hex\":\"{hex}\"}}   ")).await;
@@ -162,10 +160,8 @@ async fn eight_are_in_flight_and_no_script_is_subscribed_twice_at_once() {
 #[tokio::test]
 async fn a_history_is_read_strictly() {
     let txid = |byte: &str| byte.repeat(32);
-    let entry =
-        |byte: &str, height: i64| format!("{{\"tx_hash\":\"{}\",\"height\":{height},\"fee\":1}}", txid(byte));
-    let good =
-        [entry("01", 5), entry("02", 5), entry("03", 9), entry("04", 0), entry("05", -1), entry("06", 0)];
+    let entry = |byte: &str, height: i64| format!("{{\"tx_hash\":\"{}\",\"height\":{height},\"fee\":1}}", txid(byte));
+    let good = [entry("01", 5), entry("02", 5), entry("03", 9), entry("04", 0), entry("05", -1), entry("06", 0)];
     let bad = [
         vec![entry("01", 5), entry("02", 4)],
         vec![entry("01", 0), entry("02", 4)],
@@ -193,9 +189,7 @@ async fn a_history_is_read_strictly() {
 #[tokio::test]
 async fn an_error_answer_refuses_the_request_and_keeps_the_connection() {
     let mut talk = Talk::begin("1.4").await;
-    for error in
-        ["\"history too large\\u001b[2J\"", "{\"code\":1,\"message\":\"history too large\\u001b[2J\"}"]
-    {
+    for error in ["\"history too large\\u001b[2J\"", "{\"code\":1,\"message\":\"history too large\\u001b[2J\"}"] {
         talk.session.ask(Request::History { script: script(1) });
         let (id, _) = talk.server.expect("blockchain.scripthash.get_history").await;
         talk.server.refuse(id, error).await;

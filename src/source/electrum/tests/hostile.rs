@@ -100,11 +100,8 @@ async fn a_line_without_end_is_refused_with_flat_memory() {
 #[tokio::test]
 async fn what_is_not_the_protocol_ends_the_connection() {
     let deep = format!("{{\"id\":3,\"result\":{}", "[".repeat(100_000));
-    let absurd_push =
-        "{\"method\":\"blockchain.headers.subscribe\",\"params\":[{\"hex\":\"00\",\"height\":-7}]}";
-    for line in
-        ["garbage", "{\"id\":999,\"result\":null}", &deep, absurd_push, "{\"id\":null,\"error\":\"bad\"}"]
-    {
+    let absurd_push = "{\"method\":\"blockchain.headers.subscribe\",\"params\":[{\"hex\":\"00\",\"height\":-7}]}";
+    for line in ["garbage", "{\"id\":999,\"result\":null}", &deep, absurd_push, "{\"id\":null,\"error\":\"bad\"}"] {
         let mut talk = Talk::begin("1.4").await;
         talk.session.ask(history(1));
         talk.server.send(line).await;
@@ -116,9 +113,7 @@ async fn what_is_not_the_protocol_ends_the_connection() {
 #[tokio::test]
 async fn a_claim_of_a_thousand_million_headers_is_malformed() {
     let mut talk = Talk::begin("1.4").await;
-    for answer in
-        ["{\"count\":1000000000,\"max\":2016,\"hex\":\"00\"}", "{\"count\":1,\"max\":2016,\"hex\":\"00\"}"]
-    {
+    for answer in ["{\"count\":1000000000,\"max\":2016,\"hex\":\"00\"}", "{\"count\":1,\"max\":2016,\"hex\":\"00\"}"] {
         talk.session.ask(Request::Headers { start: 0, count: 2016 });
         let (id, _) = talk.server.expect("blockchain.block.headers").await;
         talk.server.answer(id, answer).await;

@@ -32,11 +32,7 @@ fn of_version_1() -> Identity {
 }
 
 /// Serves one connection: its handshake, and the protocol's. Does not check that key and certificate belong together.
-async fn serve(
-    listener: &TcpListener,
-    (certificate, key): &Identity,
-    tls: &'static SupportedProtocolVersion,
-) {
+async fn serve(listener: &TcpListener, (certificate, key): &Identity, tls: &'static SupportedProtocolVersion) {
     let provider = Arc::new(crypto::ring::default_provider());
     let key = provider.key_provider.load_private_key(key.clone_key()).unwrap();
     let identity = CertifiedKey::new(vec![certificate.clone()], key);

@@ -1,0 +1,184 @@
+//! Channels on disk: the manager, its monitors and what they broadcast, in one write.
+//!
+//! Rules (`ChannelMonitorUpdateStatus`, `ChannelManager` "Persistence", rust-lightning #2505, #4351):
+//!
+//! - A monitor that is older than what the peer has seen can lose the channel's money. LDK tells the peer nothing of a
+//!   new state until its monitor update is completed.
+//! - A manager that is older than its monitors closes those channels at the next start. A manager that is newer is
+//!   well: it holds the updates that are not completed yet, and applies them again.
+//! - A completed update is never taken back, and `Completed` and `InProgress` are never mixed in one run.
+//! - A funding transaction is broadcast only when its monitor is on disk; a commitment transaction that we broadcast
+//!   must be the newest one for ever after.
+//!
+//! Decision: monitor updates are put on a [`Stage`] and answered with `InProgress`; [`Vault::flush`] then writes the
+//! manager as it is now, all that is on the stage, and the outbox rows of what LDK wants broadcast, in *one*
+//! transaction, and only then reports the updates as completed and lets the transactions out. So a power cut finds one
+//! consistent state, never a manager behind its monitors, and a step of a payment costs one fsync.
+//! Rejected: monitors written before the call returns, as LDK's examples do. Between such a write and the manager's, a
+//! power cut costs the channel: with `kill -9` in mid-payment, two of five channels. Cost: LDK calls `InProgress` beta;
+//! what is left of that concerns updates that stay open for long, and ours are completed within one write.
+
+mod stage;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lightning::io;
+use lightning::util::async_poll::AsyncResult;
+use lightning::util::persist::{
+    CHANNEL_MANAGER_PERSISTENCE_KEY, CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStore,
+};
+use lightning::util::ser::Writeable;
+use tokio::sync::mpsc;
+
+use super::broadcast::Package;
+use super::persist::Halt;
+use super::types::{ChainMonitor, ChannelManager, Kv, PeerManager};
+use crate::store::{KvChange, Store, StoreError};
+use crate::task::Shutdown;
+
+pub use self::stage::{Batch, Stage};
+
+/// Namespaces and key of the manager.
+pub const MANAGER: [&str; 3] = [
+    CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+    CHANNEL_MANAGER_PERSISTENCE_KEY,
+];
+
+/// Writes channels; the only one who writes the manager once it is restored.
+pub struct Vault {
+    stage: Arc<Stage>,
+    store: Store,
+    channels: Arc<ChannelManager>,
+    monitors: Arc<ChainMonitor>,
+    /// To be woken when messages to peers are free to go.
+    peers: OnceLock<Arc<PeerManager>>,
+    /// Where packages go once they are in the outbox.
+    packages: mpsc::UnboundedSender<Package>,
+    halt: Halt,
+    /// One flush at a time, so that an older manager never follows a newer one.
+    one: Mutex<()>,
+}
+
+impl Vault {
+    /// A vault, and what may be broadcast, for [`super::broadcast::carry`]. `halt` is called when a write failed for
+    /// good.
+    pub fn new(
+        stage: Arc<Stage>,
+        store: Store,
+        channels: Arc<ChannelManager>,
+        monitors: Arc<ChainMonitor>,
+        halt: Halt,
+    ) -> (Self, mpsc::UnboundedReceiver<Package>) {
+        let (packages, receiver) = mpsc::unbounded_channel();
+        let vault =
+            Self { stage, store, channels, monitors, peers: OnceLock::new(), packages, halt, one: Mutex::default() };
+        (vault, receiver)
+    }
+
+    /// Whom to wake after each flush. To be told once.
+    pub fn wakes(&self, peers: Arc<PeerManager>) {
+        // A second call would bring the same manager.
+        let _ = self.peers.set(peers);
+    }
+
+    /// Writes what is staged together with the manager; without anything to write it does nothing, unless `always`.
+    /// Blocks for one fsync. Never called from inside LDK.
+    pub fn flush(&self, always: bool) {
+        let one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
+        // The stage first: the manager then knows of every update that is written with it.
+        let batch = self.stage.take();
+        let changed = self.channels.get_and_clear_needs_persistence();
+        if batch.is_empty() && !changed && !always {
+            return;
+        }
+        if let Err(error) = self.write(&batch) {
+            (self.halt)(&format!(
+                "the channels' state could not be written: {error}. Nothing acknowledged is lost: no peer was told what \
+                 is not on disk. Look after the disk, then start again"
+            ));
+        }
+        self.stage.written();
+        let Batch { completed, packages, .. } = batch;
+        for (channel, update) in &completed {
+            if let Err(error) = self.monitors.channel_monitor_updated(*channel, *update) {
+                // Archived meanwhile: nobody waits for it.
+                tracing::debug!(%channel, update, ?error, "a written update belongs to no channel any more");
+            }
+        }
+        for package in packages {
+            // The receiver is gone only when the process is ending; the outbox goes on after the next start.
+            let _ = self.packages.send(package);
+        }
+        drop(one);
+        if let (false, Some(peers)) = (completed.is_empty(), self.peers.get()) {
+            peers.process_events();
+        }
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let [primary, secondary, key] = MANAGER;
+        let manager = KvChange::put(primary, secondary, key, self.channels.encode());
+        let (changes, packages) = (Arc::clone(&batch.changes), batch.packages.clone());
+        // A clock before 1970 only makes the outbox row look old.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.store.write("write the channels' state", move |tx| {
+            manager.apply(tx)?;
+            changes.iter().try_for_each(|change| change.apply(tx))?;
+            packages.iter().try_for_each(|package| Store::outbox_put(tx, package, "lightning", now))
+        })
+    }
+}
+
+/// Flushes whenever something is staged, until shutdown. Has to run before LDK is told the chain.
+pub async fn keep(vault: Arc<Vault>, shutdown: Shutdown) -> Result<(), tokio::task::JoinError> {
+    loop {
+        tokio::select! {
+            _ = shutdown.wait() => return Ok(()),
+            () = vault.stage.wanted() => flush(Arc::clone(&vault), false).await?,
+        }
+    }
+}
+
+fn flush(vault: Arc<Vault>, always: bool) -> impl Future<Output = Result<(), tokio::task::JoinError>> {
+    tokio::task::spawn_blocking(move || vault.flush(always))
+}
+
+/// The store as LDK's background processor and sweeper see it: the manager goes through the vault, which encodes it
+/// itself; everything else goes straight to the database.
+pub struct ManagedKv {
+    plain: Arc<Kv>,
+    vault: Arc<Vault>,
+}
+
+impl ManagedKv {
+    /// Over `plain`.
+    pub fn new(plain: Arc<Kv>, vault: Arc<Vault>) -> Self {
+        Self { plain, vault }
+    }
+}
+
+impl KVStore for ManagedKv {
+    fn read(&self, primary: &str, secondary: &str, key: &str) -> AsyncResult<'static, Vec<u8>, io::Error> {
+        KVStore::read(&*self.plain, primary, secondary, key)
+    }
+
+    fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> AsyncResult<'static, (), io::Error> {
+        if [primary, secondary, key] != MANAGER {
+            return KVStore::write(&*self.plain, primary, secondary, key, buf);
+        }
+        let written = flush(Arc::clone(&self.vault), true);
+        Box::pin(async move { written.await.map_err(|error| io::Error::new(io::ErrorKind::Other, error)) })
+    }
+
+    fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
+        KVStore::remove(&*self.plain, primary, secondary, key, lazy)
+    }
+
+    fn list(&self, primary: &str, secondary: &str) -> AsyncResult<'static, Vec<String>, io::Error> {
+        KVStore::list(&*self.plain, primary, secondary)
+    }
+}
