@@ -24,6 +24,7 @@ fn the_history_is_paged_without_gap_or_repetition_and_says_where_it_goes_on() {
         let entries = page["entries"].as_array().expect("entries");
         assert!(entries.len() <= 2, "{page}");
         seen.extend(entries.iter().map(|entry| entry["id"].clone()));
+        assert!(seen.len() <= made.len(), "pages repeat themselves: {page}");
         let Some(next) = page["next"].as_str() else { break };
         before = Some(next.to_string());
     }

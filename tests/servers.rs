@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
-use crate::support::scenes::{pay, two_nodes_with_a_channel};
+use crate::support::scenes::{CHANNEL, pay, two_nodes_with_a_channel};
 use crate::support::world::World;
 
 #[test]
@@ -88,6 +88,43 @@ fn channels_work_on_after_the_server_was_away() {
     alice.at_height(world.bitcoind.height());
     alice.usable(1);
     pay(&bob, &alice, 10_000);
+}
+
+#[test]
+fn a_node_that_starts_without_any_server_shows_what_it_has_and_goes_on_when_one_comes() {
+    let mut world = World::new();
+    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    let (invoice, before) = (bob.invoice("30000"), alice.balance("onchain_confirmed_sat"));
+    alice.stop();
+    world.electrumx.stop();
+    alice.start();
+    let status = eventually("alice to be up", || alice.answering(), |status| status["state"] == "syncing");
+    assert!(status["waits_for"][0].as_str().expect("words").contains("server"), "{status}");
+    assert_eq!(status["tip"]["height"], world.bitcoind.height());
+    assert_eq!(alice.balance("onchain_confirmed_sat"), before);
+    assert_eq!(alice.json(&["channels"])[0]["capacity_sat"], CHANNEL);
+    // A channel could have been closed meanwhile: nothing is done with it before the chain was looked at.
+    let early = alice.run(&["pay", &invoice]);
+    assert_eq!(early.code, 3, "{early:?}");
+    world.electrumx.start();
+    alice.ready();
+    alice.usable(1);
+    assert_eq!(alice.json(&["pay", &invoice])["status"], "succeeded");
+}
+
+#[test]
+fn a_block_with_nothing_of_ours_is_not_asked_about() {
+    let world = World::new();
+    let proxy = world.proxy();
+    let alice = Daemon::with_servers(&world, "alice", &[proxy.url()]).started();
+    alice.funded(&world, 50_000);
+    let mark = proxy.mark();
+    world.bitcoind.mine(1);
+    alice.at_height(world.bitcoind.height());
+    alice.ready();
+    let asked = proxy.since(mark).counts();
+    let about_fees = |method: &String| ["fee", "mempool"].iter().any(|word| method.contains(word));
+    assert!(asked.keys().all(about_fees), "{asked:?}");
 }
 
 fn in_use(node: &Daemon) -> serde_json::Value {
