@@ -82,7 +82,10 @@ fn a_funding_locks_its_coins_until_it_confirms() {
 #[test]
 fn opening_says_what_is_missing_and_what_is_held_back() {
     let world = World::new();
-    let (alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
+    let alice = Daemon::new(&world, "alice");
+    // The usual reserve.
+    alice.configure(&[world.server()], "[channels]\n");
+    let (alice, bob) = (alice.started(), Daemon::new(&world, "bob").started());
     let nothing = alice.run(&["open", &bob.peer(), "100000"]);
     assert_eq!(nothing.code, 5, "{nothing:?}");
     alice.funded(&world, 105_000);

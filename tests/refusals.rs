@@ -58,3 +58,21 @@ fn a_peer_with_a_channel_cannot_be_removed() {
     assert_eq!(refused.code, 6, "{refused:?}");
     alice.usable(1);
 }
+
+#[test]
+fn a_channel_needs_coins_for_its_reserve_on_both_sides() {
+    let world = World::new();
+    let (alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob"));
+    // The usual reserve.
+    bob.configure(&[world.server()], "[channels]\n");
+    let bob = bob.started();
+    alice.funded(&world, DEPOSIT);
+    let (peer, amount) = (bob.peer(), CHANNEL.to_string());
+    let refused = alice.run(&["open", &peer, &amount]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("anchor"), "{refused:?}");
+    assert_eq!(alice.balance("onchain_locked_sat"), 0);
+    bob.funded(&world, 25_000);
+    alice.json(&["open", &peer, &amount]);
+    assert_eq!(bob.balance("reserve_sat"), 25_000);
+}

@@ -91,8 +91,14 @@ impl AcceptPolicy {
         if situation.opening_with_peer >= MAX_OPENING_PER_PEER || situation.opening >= MAX_OPENING {
             return refuse("too many channels are being opened to this node; try again when they are");
         }
+        // Without anchors nothing could be added to the fee of our commitment when it has to be published, and the peer
+        // sets that fee. LDK offers such a channel by itself to a node that refused one with anchors,
+        // whatever the reason was: so this one comes after the others.
+        if !needs_reserve(asked.channel_type) {
+            return refuse("this node takes only channels with anchor outputs, and keeps coins on-chain for each");
+        }
         let needed_sat = self.reserve_for(situation.anchors + 1);
-        if needs_reserve(asked.channel_type) && situation.confirmed_sat < needed_sat {
+        if situation.confirmed_sat < needed_sat {
             return Err(Refusal {
                 // The peer is not told what we own.
                 told: "this node cannot take another channel of this type now".into(),
@@ -166,15 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_pays_its_own_claims_needs_no_reserve() {
+    fn a_channel_without_anchors_is_refused_whatever_the_wallet_has() {
         let plain = ChannelTypeFeatures::only_static_remote_key();
         let asked = Asked { funding_sat: 50_000, funds: &InboundChannelFunds::PushMsat(0), channel_type: &plain };
-        assert_eq!(POLICY.judge(&asked, &Situation { confirmed_sat: 0, ..ROOMY }), Ok(()));
+        let refusal = POLICY.judge(&asked, &ROOMY).expect_err("no anchors");
+        assert!(refusal.told.contains("anchor"), "{refusal:?}");
     }
 
     #[test]
     fn a_channel_without_confirmations_is_refused() {
-        let mut eager = ChannelTypeFeatures::only_static_remote_key();
+        let mut eager = ChannelTypeFeatures::anchors_zero_htlc_fee_and_dependencies();
         eager.set_zero_conf_required();
         let asked = Asked { funding_sat: 50_000, funds: &InboundChannelFunds::PushMsat(0), channel_type: &eager };
         assert!(POLICY.judge(&asked, &ROOMY).is_err());

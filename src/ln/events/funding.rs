@@ -9,7 +9,7 @@ use lightning::ln::types::ChannelId;
 
 use super::words::api_error;
 use super::{Context, Outcome, blocking};
-use crate::ln::channels::Verdict;
+use crate::ln::channels::{Verdict, needs_reserve};
 use crate::ln::types::{ChainMonitor, ChannelManager};
 use crate::wallet::{SendAmount, Spend, Wallet, WalletError};
 
@@ -47,6 +47,16 @@ fn build(cx: &Context, wanted: &Wanted) -> Result<(), (Verdict, String)> {
     let Some(plan) = cx.desk.openings.fund(wanted.user_channel_id) else {
         return Err(failed("nobody waits for it any more".into()));
     };
+    let channels = cx.manager.list_channels_with_counterparty(&wanted.peer);
+    let channel = channels.iter().find(|channel| channel.channel_id == wanted.temporary_channel_id);
+    // LDK falls back to a type without them when the peer refuses the first offer.
+    if !channel.and_then(|channel| channel.channel_type.as_ref()).is_some_and(needs_reserve) {
+        return Err(failed(
+            "the peer does not take a channel with anchor outputs now (it may lack the coins for its reserve), and one \
+             without them could not be closed by force when fees rise"
+                .into(),
+        ));
+    }
     let spend = Spend {
         script: wanted.script.clone(),
         amount: SendAmount::Sat(wanted.value_sat),
