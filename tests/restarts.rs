@@ -90,6 +90,8 @@ fn a_payee_killed_while_a_payment_comes_in_tells_the_truth_afterwards() {
         bob.kill();
         bob.start();
         bob.ready();
+        // A peer that goes away again and again is dialled less and less often; that is shown elsewhere.
+        alice.json(&["peer", "add", &bob.peer()]);
         alice.usable(1);
         bob.usable(1);
         paying.wait().expect("the command ends");
