@@ -11,6 +11,8 @@ const MOST_BLOCKS: usize = 1100;
 fn the_one_who_closes_by_force_gets_its_share_after_the_delay() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
+    // Claims of payments that are still under way take their fees from here.
+    bob.funded(&world, 100_000);
     pay(&alice, &bob, 100_000);
     close_by_force(&world, &alice, &bob);
 }

@@ -68,6 +68,13 @@ impl Node {
 
     fn waits(&self, parts: &Parts, engine: &EngineState) -> Vec<String> {
         let mut waits = waits_for(engine);
+        let (reserve, confirmed) = (parts.channels.reserve_sat(), parts.wallet.balance(0).confirmed_sat);
+        if confirmed < reserve {
+            waits.push(format!(
+                "a deposit of {} sat: the reserve that pays for closing channels by force is short",
+                reserve - confirmed
+            ));
+        }
         let closing = parts.ln.closing_balances();
         if !closing.is_empty() {
             let sat: u64 = closing.iter().map(|one| one.amount_sat).sum();

@@ -35,12 +35,23 @@ pub(crate) fn in_mempool(world: &World, txid: &str) {
     eventually("the transaction in bitcoind's mempool", || world.bitcoind.mempool(), |all| all.contains(&wanted));
 }
 
-/// `from` pays `to` this many sat; both books agree.
+/// `from` pays `to` this many sat; both books agree, and nothing of it is left in flight.
 pub(crate) fn pay(from: &Daemon, to: &Daemon, sat: u64) -> serde_json::Value {
     let paid = from.json(&["pay", &to.invoice(&sat.to_string())]);
     assert_eq!(paid["status"], "succeeded", "{paid}");
     to.entry(paid["id"].as_str().expect("an id"), "succeeded");
+    for node in [from, to] {
+        at_rest(node);
+    }
     paid
+}
+
+/// Waits until no payment is on a commitment transaction of the node any more.
+pub(crate) fn at_rest(node: &Daemon) {
+    let moving = |channels: &serde_json::Value| {
+        channels.as_array().expect("a list of channels").iter().any(|channel| channel["pending_htlcs"] != 0)
+    };
+    eventually("payments to be off the commitments", || node.json(&["channels"]), |channels| !moving(channels));
 }
 
 /// Mines blocks one by one until `there` holds, at most `most`: what waits for a height is found at that height.
