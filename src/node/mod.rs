@@ -1,4 +1,4 @@
-//! Floor 5: the assembly, [`Opened`] → restored → [`Running`](crate::ln::start::Running), and the façade that the API
+//! Floor 5: the assembly, [`Opened`] → restored → [`Running`], and the façade that the API
 //! calls.
 //!
 //! The façade answers in every state (promise P4): what is not there yet is an error that says what it waits for.

@@ -2,8 +2,8 @@
 //!
 //! Rules under which this room lives:
 //!
-//! - What confirms comes from [`Plan`]s: our own headers, proven transactions ([`follow`]). What servers say of their
-//!   mempools is let in through a narrow door ([`door`]), shown, and never spent.
+//! - What confirms comes from [`Plan`]s: our own headers, proven transactions (`follow`). What servers say of their
+//!   mempools is let in through a narrow door (`door`), shown, and never spent.
 //! - An address, a change script, a signed funding is handed out only when it is on the disk and its script is
 //!   watched, in this order: persist, watch, return.
 //! - A transaction of ours enters BDK's graph and the outbox in one write, before anybody broadcasts it; from then on

@@ -10,7 +10,7 @@
 //!   listeners watch; the tip last and alone. The tip is never lower than before, unless our chain reorganised.
 //! - Facts stand as long as their block is in our best chain. A server that says less than was proven degrades the
 //!   watch; only a provable lie is reported as one.
-//! - Bounded: [`line::IN_FLIGHT`] requests at once, few jobs at once, every retry backs off, every list has a limit.
+//! - Bounded: `line::IN_FLIGHT` requests at once, few jobs at once, every retry backs off, every list has a limit.
 //!
 //! One server at a time serves scripts: the first that is up, and when it goes, the next. Tips are taken from all.
 
