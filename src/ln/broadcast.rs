@@ -18,14 +18,11 @@ use bitcoin::{Transaction, Txid};
 use lightning::chain::chaininterface::BroadcasterInterface;
 use tokio::sync::mpsc;
 
-use super::vault::Stage;
+use super::vault::{Package, Stage};
 use crate::task::Shutdown;
 
 /// The same package is not handed on again for so long; the outbox sends it with each block anyway.
 const QUIET: Duration = Duration::from_secs(600);
-
-/// A child and its parents, parents first.
-pub type Package = Vec<Transaction>;
 
 /// LDK's `BroadcasterInterface`.
 pub struct Broadcaster {

@@ -39,6 +39,7 @@ mod testing;
 mod tests;
 pub mod types;
 pub mod vault;
+pub mod words;
 
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -105,4 +106,14 @@ impl Ln {
 /// Time since 1970; zero when the clock says that it is earlier.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Runs what blocks (the database, LDK calls that write monitors) where blocking is allowed.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is being dropped, and this future with it.
+        Err(_) => std::future::pending().await,
+    }
 }

@@ -22,20 +22,11 @@ use lightning::util::persist::{
 };
 
 use super::types::{ChannelMonitor, Kv, MonitorPersister};
-use super::vault::Stage;
+use super::vault::{Halt, Stage};
 
 /// Updates kept beside a monitor before it is written whole. A monitor is tens of kB and an update well under one: this
 /// bounds the bytes written per payment, and the time to read a channel at start.
 pub const MAX_PENDING_UPDATES: u64 = 100;
-
-/// Says why, and ends the process.
-pub type Halt = fn(why: &str) -> !;
-
-/// The [`Halt`] of a real node. LDK's locks are held, so that an orderly shutdown would wait for ever.
-pub fn halt(why: &str) -> ! {
-    tracing::error!(why, "stopping at once");
-    std::process::exit(1)
-}
 
 /// [`MonitorPersister`] over the stage of the vault.
 pub struct Persister {

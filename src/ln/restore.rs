@@ -31,13 +31,12 @@ use lightning::util::persist::{
 use lightning::util::ser::{ReadableArgs, Writeable};
 use tokio::sync::mpsc;
 
-use super::broadcast::Package;
 use super::confirm::{Confirmable, Feeder};
 use super::gossip::{Gossip, Snapshots};
-use super::persist::{Halt, MAX_PENDING_UPDATES};
+use super::persist::MAX_PENDING_UPDATES;
 use super::settings::user_config;
 use super::types::*;
-use super::vault::{MANAGER, Vault};
+use super::vault::{Halt, MANAGER, Package, Vault};
 use super::{Ln, now};
 use crate::chain::io::BlockRef;
 use crate::config::Config;
@@ -58,7 +57,7 @@ pub struct Ground<'a> {
     pub fees: FeeBook,
     /// The tip of our header tree, as stored.
     pub tip: BlockRef,
-    /// Called when channel state cannot be written ([`super::persist::halt`]).
+    /// Called when channel state cannot be written ([`super::vault::halt`]).
     pub halt: Halt,
 }
 

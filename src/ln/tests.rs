@@ -11,12 +11,12 @@ use bitcoin::{Amount, Network, OutPoint, Transaction, TxIn, TxOut, Witness};
 use lightning::events::{ClosureReason, Event};
 use tokio::sync::mpsc;
 
-use super::broadcast::Package;
 use super::confirm::Feeder;
 use super::peers::{ConnectError, ForgetError, Listening};
 use super::restore::{Ground, RestoreError, Restored};
 use super::start::{Doors, Running};
 use super::testing::Letters;
+use super::vault::Package;
 use crate::chain::io::Watch;
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
@@ -58,7 +58,7 @@ fn restore(dir: &Path) -> Result<World, RestoreError> {
         inbox,
         fees: FeeBook::new(&config.fees, None),
         tip: HeaderTree::new(Params::new(NETWORK)).tip(),
-        halt: super::persist::halt,
+        halt: super::vault::halt,
     };
     let (restored, packages) = Restored::restore(ground)?;
     Ok(World { restored, store, config, packages, _watches: watches })

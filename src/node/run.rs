@@ -18,7 +18,6 @@ use crate::ln::broadcast;
 use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::Listening;
-use crate::ln::persist;
 use crate::ln::purposes::Purposes;
 use crate::ln::receive::Receiver;
 use crate::ln::restore::{Ground, Restored};
@@ -70,7 +69,7 @@ impl Opened {
             inbox,
             fees: fees.clone(),
             tip: machine.tree().tip(),
-            halt: persist::halt,
+            halt: vault::halt,
         };
         let (restored, packages) =
             Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;

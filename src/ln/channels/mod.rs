@@ -22,8 +22,8 @@ use lightning::ln::channel_state::{ChannelDetails, ChannelShutdownState};
 use lightning::ln::types::ChannelId;
 use lightning::util::errors::APIError;
 
-use super::events::{blocking, words};
 use super::types::{ChainMonitor, ChannelManager};
+use super::{blocking, words};
 use crate::wallet::{SendAmount, Spend, Wallet, WalletError};
 
 pub use self::accept::{AcceptPolicy, Asked, Refusal, Situation, needs_reserve};

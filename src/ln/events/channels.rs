@@ -7,10 +7,11 @@ use lightning::ln::channel_state::ChannelDetails;
 use lightning::ln::types::ChannelId;
 use lightning::types::features::ChannelTypeFeatures;
 
-use super::words::{api_error, closure, refusal};
-use super::{Context, Outcome, blocking};
+use super::{Context, Outcome};
 use crate::ledger::ClosedChannel;
+use crate::ln::blocking;
 use crate::ln::channels::{Asked, Refusal, Situation, Verdict, anchor_channels, random_user_channel_id};
+use crate::ln::words::{api_error, closure, refusal};
 
 /// A channel that a peer wants to open.
 pub(super) struct Request {

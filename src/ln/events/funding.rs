@@ -7,10 +7,11 @@ use bitcoin::{OutPoint, ScriptBuf, Txid};
 use lightning::events::FundingInfo;
 use lightning::ln::types::ChannelId;
 
-use super::words::api_error;
-use super::{Context, Outcome, blocking};
+use super::{Context, Outcome};
+use crate::ln::blocking;
 use crate::ln::channels::{Verdict, needs_reserve};
 use crate::ln::types::{ChainMonitor, ChannelManager};
+use crate::ln::words::api_error;
 use crate::wallet::{SendAmount, Spend, Wallet, WalletError};
 
 /// A channel that waits for its funding transaction.

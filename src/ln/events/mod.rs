@@ -17,7 +17,6 @@ mod funding;
 mod messages;
 mod onchain;
 mod payments;
-pub mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -294,16 +293,6 @@ async fn route(cx: &Context, event: Event) -> Outcome {
         Event::OnionMessagePeerConnected { peer_node_id } => messages::peer_connected(peer_node_id),
         Event::PersistStaticInvoice { .. } => messages::static_invoice("keep a static invoice for another node"),
         Event::StaticInvoiceRequested { .. } => messages::static_invoice("hand out a static invoice of another node"),
-    }
-}
-
-/// Runs what blocks (the database, LDK calls that write monitors) where blocking is allowed.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is being dropped, and this future with it.
-        Err(_) => std::future::pending().await,
     }
 }
 

@@ -8,9 +8,10 @@ use lightning::ln::channelmanager::{FailureCode, InterceptId, PaymentId, RecentP
 use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 
-use super::words::{api_error, handling_failure, path_failure, payment_failure};
-use super::{Context, Outcome, blocking};
+use super::{Context, Outcome};
 use crate::ledger::{Forward, Ledger, Received, Record, State};
+use crate::ln::blocking;
+use crate::ln::words::{api_error, handling_failure, path_failure, payment_failure};
 use crate::store::StoreError;
 
 /// A payment that can be claimed.

@@ -28,9 +28,9 @@ use lightning::routing::router::RouteParametersConfig;
 use lightning::types::payment::PaymentHash;
 use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescriptionRef};
 
+use super::blocking;
 use super::channels::pending_htlcs;
 use super::decode::{self, DecodeError};
-use super::events::blocking;
 use super::types::{ChainMonitor, ChannelManager};
 use crate::config::Payments;
 use crate::ledger::{Begun, Ledger, NewSend, Record, SendToken, Side, State};

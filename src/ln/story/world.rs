@@ -24,7 +24,6 @@ use crate::keys::Seed;
 use crate::ledger::Ledger;
 use crate::ln::Ln;
 use crate::ln::background;
-use crate::ln::broadcast::Package;
 use crate::ln::channels::{AcceptPolicy, Channels, Open, OpenError, Opened, Standing};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::{Listening, Peers};
@@ -32,6 +31,7 @@ use crate::ln::purposes::Purposes;
 use crate::ln::receive::{Purpose, Receiver};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Order, Paid, PayError, Payer, PayerParts};
+use crate::ln::vault::Package;
 use crate::store::Store;
 use crate::task::{Shutdown, StopReason, Tasks};
 use crate::wallet::Wallet;
@@ -152,7 +152,7 @@ impl Node {
             inbox,
             fees: FeeBook::new(&config.fees, None),
             tip: HeaderTree::new(Params::new(NETWORK)).tip(),
-            halt: crate::ln::persist::halt,
+            halt: crate::ln::vault::halt,
         };
         let (restored, mut packages) = Restored::restore(ground).unwrap();
         let Restored { ln, feeder, gossip, vault, .. } = restored;

@@ -33,13 +33,20 @@ use lightning::util::persist::{
 use lightning::util::ser::Writeable;
 use tokio::sync::mpsc;
 
-use super::broadcast::Package;
-use super::persist::Halt;
 use super::types::{ChainMonitor, ChannelManager, Kv, PeerManager};
 use crate::store::{KvChange, Store, StoreError};
 use crate::task::Shutdown;
 
-pub use self::stage::{Batch, Stage};
+pub use self::stage::{Batch, Package, Stage};
+
+/// Says why, and ends the process.
+pub type Halt = fn(why: &str) -> !;
+
+/// The [`Halt`] of a real node. LDK's locks may be held, so that an orderly shutdown would wait for ever.
+pub fn halt(why: &str) -> ! {
+    tracing::error!(why, "stopping at once");
+    std::process::exit(1)
+}
 
 /// Namespaces and key of the manager.
 pub const MANAGER: [&str; 3] = [

@@ -4,14 +4,17 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bitcoin::Transaction;
 use lightning::io;
 use lightning::ln::types::ChannelId;
 use lightning::util::persist::KVStoreSync;
 use tokio::sync::Notify;
 
-use crate::ln::broadcast::Package;
 use crate::ln::types::Kv;
 use crate::store::KvChange;
+
+/// A child and its parents, parents first.
+pub type Package = Vec<Transaction>;
 
 /// What goes to the disk in one write.
 #[derive(Clone, Debug, Default)]
