@@ -6,7 +6,7 @@
 //!
 //! Decision: instead of the background processor's timer (every 30 s: late by as much, and at every block a new sweep
 //! that relays refuse as no better than the last one), a task of ours that wakes when outputs were tracked and when
-//! the tip moves. A sweep that waits is made anew, at the rates of that time, every [`AGAIN`] blocks; in between the
+//! the tip moves. A sweep that waits is made anew, at the rates of that time, every 6 blocks; in between the
 //! outbox sends it again.
 
 use std::convert::Infallible;
