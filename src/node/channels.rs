@@ -112,6 +112,8 @@ impl Node {
                 true => parts.channels.force_close(&channel_id)?,
                 false => parts.channels.close(&channel_id)?,
             };
+            // On the disk before it is answered: a close that was promised is not forgotten in a power cut.
+            parts.vault.flush(false);
             Ok(Closing { channel_id: closing.channel_id.to_string(), next: closing.next })
         })
         .await

@@ -26,6 +26,7 @@ use crate::ln::channels::Channels;
 use crate::ln::receive::Receiver;
 use crate::ln::send::Payer;
 use crate::ln::start::Running;
+use crate::ln::vault::Vault;
 use crate::task::{StopReason, Tasks};
 use crate::wallet::Wallet;
 
@@ -59,6 +60,7 @@ struct Parts {
     fees: FeeBook,
     ln: Ln,
     channels: Channels,
+    vault: Arc<Vault>,
     receiver: Receiver,
     payer: Payer,
 }

@@ -112,6 +112,7 @@ impl Opened {
                 desk.openings.clone(),
                 policy,
             ),
+            vault: restored.vault(),
             receiver: Receiver::new(ln.channels.clone(), ln.keys.clone(), ledger.clone(), config.network),
             payer: Payer::new(PayerParts {
                 manager: ln.channels.clone(),
