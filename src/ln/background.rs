@@ -57,6 +57,7 @@ where
         })
     };
     let Ln { managed, chain_monitor, channels, messenger, peers: manager, logger, scorer, .. } = ln;
+    let last = Arc::clone(&managed);
     let motor = process_events_async(
         managed,
         handle,
@@ -84,7 +85,8 @@ where
         outcome = &mut motor => outcome,
         () = &mut ending => motor.await,
     };
-    outcome.map_err(|error| MotorError(error.to_string()))
+    outcome.map_err(|error| MotorError(error.to_string()))?;
+    last.settle().await.map_err(|error| MotorError(error.to_string()))
 }
 
 /// How long after the start the first round begins, and how long between rounds.

@@ -113,7 +113,7 @@ impl Node {
                 false => parts.channels.close(&channel_id)?,
             };
             // On the disk before it is answered: a close that was promised is not forgotten in a power cut.
-            parts.vault.flush(false);
+            parts.vault.flush();
             Ok(Closing { channel_id: closing.channel_id.to_string(), next: closing.next })
         })
         .await

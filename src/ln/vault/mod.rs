@@ -17,12 +17,15 @@
 //! Rejected: monitors written before the call returns, as LDK's examples do. Between such a write and the manager's, a
 //! power cut costs the channel: with `kill -9` in mid-payment, two of five channels. Cost: LDK calls `InProgress` beta;
 //! what is left of that concerns updates that stay open for long, and ours are completed within one write.
+//!
+//! What changes the manager alone (an event that was handled, a peer that came) is no hurry: LDK brings it forth again
+//! after a crash. It waits up to [`PATIENCE`] for a step of a channel to go along with.
 
 mod stage;
 
-use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lightning::io;
 use lightning::util::async_poll::AsyncResult;
@@ -31,7 +34,9 @@ use lightning::util::persist::{
     CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStore,
 };
 use lightning::util::ser::Writeable;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinError;
+use tokio::time::Instant;
 
 use super::types::{ChainMonitor, ChannelManager, Kv, PeerManager};
 use crate::store::{KvChange, Store, StoreError};
@@ -55,6 +60,9 @@ pub const MANAGER: [&str; 3] = [
     CHANNEL_MANAGER_PERSISTENCE_KEY,
 ];
 
+/// How long a change of the manager alone may wait for company.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Writes channels; the only one who writes the manager once it is restored.
 pub struct Vault {
     stage: Arc<Stage>,
@@ -68,6 +76,9 @@ pub struct Vault {
     halt: Halt,
     /// One flush at a time, so that an older manager never follows a newer one.
     one: Mutex<()>,
+    /// The manager has changed since it was written, and LDK counts on its being written.
+    owed: AtomicBool,
+    owing: Notify,
 }
 
 impl Vault {
@@ -81,8 +92,18 @@ impl Vault {
         halt: Halt,
     ) -> (Self, mpsc::UnboundedReceiver<Package>) {
         let (packages, receiver) = mpsc::unbounded_channel();
-        let vault =
-            Self { stage, store, channels, monitors, peers: OnceLock::new(), packages, halt, one: Mutex::default() };
+        let vault = Self {
+            stage,
+            store,
+            channels,
+            monitors,
+            peers: OnceLock::new(),
+            packages,
+            halt,
+            one: Mutex::default(),
+            owed: AtomicBool::new(false),
+            owing: Notify::new(),
+        };
         (vault, receiver)
     }
 
@@ -92,14 +113,21 @@ impl Vault {
         let _ = self.peers.set(peers);
     }
 
-    /// Writes what is staged together with the manager; without anything to write it does nothing, unless `always`.
-    /// Blocks for one fsync. Never called from inside LDK.
-    pub fn flush(&self, always: bool) {
+    /// The manager is to be written, alone if nothing comes along for [`PATIENCE`].
+    fn owe(&self) {
+        self.owed.store(true, Ordering::SeqCst);
+        self.owing.notify_one();
+    }
+
+    /// Writes what is staged together with the manager; without anything to write it does nothing. Blocks for one fsync.
+    /// Never called from inside LDK.
+    pub fn flush(&self) {
         let one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
         // The stage first: the manager then knows of every update that is written with it.
         let batch = self.stage.take();
-        let changed = self.channels.get_and_clear_needs_persistence();
-        if batch.is_empty() && !changed && !always {
+        // Both, and before the manager is encoded: what changes later is owed anew.
+        let changed = self.channels.get_and_clear_needs_persistence() | self.owed.swap(false, Ordering::SeqCst);
+        if batch.is_empty() && !changed {
             return;
         }
         if let Err(error) = self.write(&batch) {
@@ -140,22 +168,40 @@ impl Vault {
     }
 }
 
-/// Flushes whenever something is staged, until shutdown. Has to run before LDK is told the chain.
-pub async fn keep(vault: Arc<Vault>, shutdown: Shutdown) -> Result<(), tokio::task::JoinError> {
+/// Flushes whenever something is staged, and what is owed in time, until shutdown. Has to run before LDK is told the
+/// chain.
+pub async fn keep(vault: Arc<Vault>, shutdown: Shutdown) -> Result<(), JoinError> {
+    let mut due: Option<Instant> = None;
     loop {
+        let patience = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = shutdown.wait() => return Ok(()),
-            () = vault.stage.wanted() => flush(Arc::clone(&vault), false).await?,
+            () = vault.owing.notified() => {
+                due.get_or_insert_with(|| Instant::now() + PATIENCE);
+                continue;
+            }
+            () = vault.stage.wanted() => {}
+            () = patience => {}
         }
+        due = None;
+        flush(&vault).await?;
     }
 }
 
-fn flush(vault: Arc<Vault>, always: bool) -> impl Future<Output = Result<(), tokio::task::JoinError>> {
-    tokio::task::spawn_blocking(move || vault.flush(always))
+/// [`Vault::flush`], where blocking is allowed.
+pub async fn flush(vault: &Arc<Vault>) -> Result<(), JoinError> {
+    let vault = Arc::clone(vault);
+    tokio::task::spawn_blocking(move || vault.flush()).await
 }
 
 /// The store as LDK's background processor and sweeper see it: the manager goes through the vault, which encodes it
-/// itself; everything else goes straight to the database.
+/// itself, in its own time ([`super::background`] has it flushed at the end); everything else goes straight to the
+/// database.
 pub struct ManagedKv {
     plain: Arc<Kv>,
     vault: Arc<Vault>,
@@ -165,6 +211,11 @@ impl ManagedKv {
     /// Over `plain`.
     pub fn new(plain: Arc<Kv>, vault: Arc<Vault>) -> Self {
         Self { plain, vault }
+    }
+
+    /// Writes what the manager is owed, now.
+    pub async fn settle(&self) -> Result<(), JoinError> {
+        flush(&self.vault).await
     }
 }
 
@@ -177,8 +228,8 @@ impl KVStore for ManagedKv {
         if [primary, secondary, key] != MANAGER {
             return KVStore::write(&*self.plain, primary, secondary, key, buf);
         }
-        let written = flush(Arc::clone(&self.vault), true);
-        Box::pin(async move { written.await.map_err(|error| io::Error::new(io::ErrorKind::Other, error)) })
+        self.vault.owe();
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> AsyncResult<'static, (), io::Error> {
