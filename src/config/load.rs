@@ -125,7 +125,6 @@ impl Config {
                 request_timeout: secs(r, "chain.request_timeout_secs", 30, 1, 600)?,
                 ping_interval: secs(r, "chain.ping_interval_secs", 300, 1, 590)?,
                 max_backoff: secs(r, "chain.max_backoff_secs", 600, 1, 86_400)?,
-                refresh_interval: secs(r, "chain.refresh_interval_secs", 43_200, 1, 604_800)?,
             },
             node: Identity {
                 alias: r.get("node.alias", None, optional(alias))?,

@@ -65,8 +65,6 @@ pub struct Chain {
     pub ping_interval: Duration,
     /// The longest pause between two tries of a server.
     pub max_backoff: Duration,
-    /// How often everything is subscribed again, because servers lose notifications.
-    pub refresh_interval: Duration,
 }
 
 /// `[node]`: what others see of us.
