@@ -152,7 +152,7 @@ impl Config {
                 token_file: inside(r.get("api.token_file", PathBuf::from("api.token"), path)?, &data_dir, home)?,
             },
             log: Log {
-                level: r.get("log.level", "info".to_owned(), levels)?,
+                level: r.get("log.level", "info,lightning::chain=warn".to_owned(), levels)?,
                 keep_days: r.get("log.keep_days", 14, whole(1..=3650, "days"))?,
             },
             data_dir,
