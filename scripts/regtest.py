@@ -59,7 +59,9 @@ def run(main):
 
 
 def build():
-    """The release binary."""
+    """The release binary, or the one that LIGHTNODE_BINARY names."""
+    if named := os.environ.get("LIGHTNODE_BINARY"):
+        return Path(named)
     command = ["cargo", "build", "--release", "--locked", "--bin", "lightnode"]
     cargo = subprocess.Popen(
         [*command, "--message-format=json-render-diagnostics"], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True

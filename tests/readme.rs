@@ -1,10 +1,13 @@
-//! README: every command in it is one.
+//! README: every command in it is one, and the first of them does what it says.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use clap::Parser;
 use lightnode::cli::Cli;
+
+use crate::support::daemon::{LIGHTNODE, Ran};
 
 /// The lines of all ```sh blocks that run `lightnode`, as written. A line that ends with a backslash goes on.
 fn commands(text: &str) -> Vec<String> {
@@ -72,4 +75,19 @@ fn commands_are_found_as_a_reader_finds_them() {
         [vec!["lightnode", "pay", "lnbc1", "--timeout", "5s"], vec!["lightnode", "receive", "1k", "-m", "two words"]];
     assert_eq!(found, wanted);
     assert!(Cli::try_parse_from(words("lightnode frobnicate")).is_err());
+}
+
+#[test]
+fn the_demo_pays_and_leaves_nothing_running() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/demo");
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let output = Command::new(demo).env("LIGHTNODE_BINARY", LIGHTNODE).env("TMPDIR", place.path()).output();
+    let ran = Ran::from(output.expect("the demo starts"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let last = ran.stdout.lines().last().expect("a last line");
+    let (paid, preimage) = last.rsplit_once(' ').expect("words");
+    assert!(paid.starts_with("paid 50000 sat, fee ") && paid.ends_with(" sat, preimage"), "{last}");
+    assert!(preimage.len() == 64 && preimage.bytes().all(|byte| byte.is_ascii_hexdigit()), "{last}");
+    let left: Vec<_> = fs::read_dir(place.path()).expect("the temporary folder").collect();
+    assert!(left.is_empty(), "the demo leaves behind {left:?}");
 }

@@ -33,7 +33,7 @@ mod outcomes;
 mod parts;
 /// `pay` and `receive`: outcomes, fees, repetition, routes, bad invoices.
 mod payments;
-/// README: every command in it is one.
+/// README: every command in it is one, and the first of them does what it says.
 mod readme;
 /// Peers that refuse or close a channel.
 mod refusals;

@@ -19,7 +19,7 @@
 //! what is left of that concerns updates that stay open for long, and ours are completed within one write.
 //!
 //! What changes the manager alone (an event that was handled, a peer that came) is no hurry: LDK brings it forth again
-//! after a crash. It waits up to [`PATIENCE`] for a step of a channel to go along with.
+//! after a crash. It waits up to a second for a step of a channel to go along with.
 
 mod stage;
 
@@ -113,7 +113,7 @@ impl Vault {
         let _ = self.peers.set(peers);
     }
 
-    /// The manager is to be written, alone if nothing comes along for [`PATIENCE`].
+    /// The manager is to be written, alone if nothing comes along in time.
     fn owe(&self) {
         self.owed.store(true, Ordering::SeqCst);
         self.owing.notify_one();
