@@ -124,14 +124,14 @@ fn tls_config() -> Result<ClientConfig, FetchError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
 
     /// A server that says `answer` to whatever it is asked, and then waits or hangs up.
-    async fn server(answer: Vec<u8>, hang: bool) -> String {
+    pub(in crate::ln) async fn server(answer: Vec<u8>, hang: bool) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("has an address");
         tokio::spawn(async move {

@@ -203,6 +203,46 @@ mod tests {
         assert!(gossip.snapshots.is_some());
     }
 
+    /// One channel between two nodes, as a rapid gossip sync server (format 1) tells of it.
+    fn snapshot(network: Network, time: u32) -> Vec<u8> {
+        let secp = bitcoin::secp256k1::Secp256k1::new();
+        let mut nodes = [1, 2].map(|n| {
+            let key = bitcoin::secp256k1::SecretKey::from_slice(&[n; 32]).expect("a key");
+            key.public_key(&secp).serialize()
+        });
+        nodes.sort_unstable();
+        let mut bytes = b"LDK\x01".to_vec();
+        bytes.extend(bitcoin::constants::ChainHash::using_genesis_block(network).to_bytes());
+        bytes.extend(time.to_be_bytes());
+        bytes.extend(2_u32.to_be_bytes());
+        bytes.extend(nodes.concat());
+        // Announcements: one, without features, short channel id 100x1x0, of nodes 0 and 1. Updates: none.
+        bytes.extend(1_u32.to_be_bytes());
+        bytes.extend([0, 0]);
+        bytes.push(0xff);
+        bytes.extend((100_u64 << 40 | 1 << 16).to_be_bytes());
+        bytes.extend([0, 1]);
+        bytes.extend(0_u32.to_be_bytes());
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_fetched_and_applied_and_one_of_another_network_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path(), Network::Regtest, [0; 4]).expect("a store");
+        let time = u32::try_from(crate::ln::now().as_secs()).expect("before 2106");
+        for (network, channels) in [(Network::Signet, 0), (Network::Regtest, 1)] {
+            let body = snapshot(network, time);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let url = fetch::tests::server([head.into_bytes(), body].concat(), false).await;
+            let source = GossipSource::Rapid(url);
+            let gossip = Gossip::open(&store.kv(), Network::Regtest, &Arc::new(Logger), &source).expect("opens");
+            let outcome = gossip.snapshots.expect("asked for").refresh().await;
+            assert_eq!(outcome.ok(), (channels == 1).then_some(time));
+            assert_eq!(gossip.graph.read_only().channels().len(), channels);
+        }
+    }
+
     #[test]
     fn a_failing_server_is_asked_less_and_less_often() {
         assert_eq!(retry_after(1), Duration::from_secs(60));

@@ -354,6 +354,25 @@ mod tests {
     }
 
     #[test]
+    fn a_replayed_success_and_a_late_failure_leave_the_payment_as_it_was() {
+        let (_dir, ledger) = book();
+        let new = NewSend {
+            payment_hash: HASH.0,
+            amount_msat: 1_000,
+            max_fee_msat: None,
+            invoice: None,
+            payee: None,
+            description: None,
+        };
+        let Begun::Fresh(token) = ledger.begin_send(new).unwrap() else { panic!("begun twice") };
+        token.handed_over();
+        let first = ledger.sent(HASH.0, PREIMAGE.0, Some(7)).unwrap();
+        assert_eq!(ledger.sent(HASH.0, PREIMAGE.0, Some(7)).unwrap(), first);
+        assert_eq!(ledger.failed(HASH.0, "late").unwrap(), Some(first.clone()));
+        assert_eq!((first.state, first.fee_msat), (State::Succeeded, Some(7)));
+    }
+
+    #[test]
     fn a_claim_without_a_line_is_booked_all_the_same() {
         let (_dir, ledger) = book();
         let keysend = Claimed { purpose: PaymentPurpose::SpontaneousPayment(PREIMAGE), ..claimed_once() };
