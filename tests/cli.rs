@@ -136,6 +136,13 @@ fn the_first_run_makes_a_seed_by_itself_and_says_where_it_lies() {
         logs.map(|file| std::fs::read_to_string(file.expect("an entry").path()).expect("a log file")).collect();
     assert!(text.contains("a new seed lies in"), "{text}");
     assert!(!alice.log().contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20]));
+    // The same records lie in a file of the day, without the words either.
+    let files: Vec<_> = std::fs::read_dir(alice.folder().join("logs")).expect("a folder of logs").collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let file = files[0].as_ref().expect("a log file").path();
+    let text = std::fs::read_to_string(&file).expect("a log file");
+    assert!(text.contains("answering") && text.contains("seed"), "{text}");
+    assert!(!text.contains(&std::fs::read_to_string(alice.folder().join("seed")).expect("the seed")[..20]));
 }
 
 #[test]
