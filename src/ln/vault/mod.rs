@@ -18,6 +18,9 @@
 //! power cut costs the channel: with `kill -9` in mid-payment, two of five channels. Cost: LDK calls `InProgress` beta;
 //! what is left of that concerns updates that stay open for long, and ours are completed within one write.
 //!
+//! LDK goes on while the manager is encoded, and each of its steps is whole: it is in what is encoded, or after it. So
+//! what is staged meanwhile belongs to the same write ([`Stage::seal`]).
+//!
 //! What changes the manager alone (an event that was handled, a peer that came) is no hurry: LDK brings it forth again
 //! after a crash. It waits up to a second for a step of a channel to go along with.
 
@@ -124,13 +127,14 @@ impl Vault {
     pub fn flush(&self) {
         let one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
         // The stage first: the manager then knows of every update that is written with it.
-        let batch = self.stage.take();
+        let mut batch = self.stage.take();
         // Both, and before the manager is encoded: what changes later is owed anew.
         let changed = self.channels.get_and_clear_needs_persistence() | self.owed.swap(false, Ordering::SeqCst);
         if batch.is_empty() && !changed {
             return;
         }
-        if let Err(error) = self.write(&batch) {
+        let manager = self.stage.seal(&mut batch, || self.channels.encode());
+        if let Err(error) = self.write(&batch, manager) {
             (self.halt)(&format!(
                 "the channels' state could not be written: {error}. Nothing acknowledged is lost: no peer was told what \
                  is not on disk. Look after the disk, then start again"
@@ -154,9 +158,9 @@ impl Vault {
         }
     }
 
-    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+    fn write(&self, batch: &Batch, manager: Vec<u8>) -> Result<(), StoreError> {
         let [primary, secondary, key] = MANAGER;
-        let manager = KvChange::put(primary, secondary, key, self.channels.encode());
+        let manager = KvChange::put(primary, secondary, key, manager);
         let (changes, packages) = (Arc::clone(&batch.changes), batch.packages.clone());
         // A clock before 1970 only makes the outbox row look old.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

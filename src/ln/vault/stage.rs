@@ -82,12 +82,37 @@ impl Stage {
 
     /// Takes all that is staged. Reads go on seeing it until [`Self::written`].
     pub(in crate::ln) fn take(&self) -> Batch {
+        let mut batch = Batch::default();
+        self.take_into(&mut batch);
+        batch
+    }
+
+    /// Takes what was staged since into a batch that is not written yet. False: there was nothing.
+    fn take_into(&self, batch: &mut Batch) -> bool {
         let mut waiting = self.waiting();
-        waiting.writing = Arc::new(std::mem::take(&mut waiting.changes));
-        Batch {
-            changes: Arc::clone(&waiting.writing),
-            completed: std::mem::take(&mut waiting.completed),
-            packages: std::mem::take(&mut waiting.packages),
+        if waiting.changes.is_empty() && waiting.completed.is_empty() && waiting.packages.is_empty() {
+            return false;
+        }
+        let mut changes = batch.changes.to_vec();
+        changes.append(&mut waiting.changes);
+        batch.changes = Arc::new(changes);
+        waiting.writing = Arc::clone(&batch.changes);
+        batch.completed.append(&mut waiting.completed);
+        batch.packages.append(&mut waiting.packages);
+        true
+    }
+
+    /// The state that `encode` gives, with all that belongs to it added to `batch`: it is encoded again until nothing
+    /// was staged in the meantime. That ends, because a channel whose update is not completed stages no other.
+    ///
+    /// What is staged while the state is encoded is part of it and would be missing beside it. LDK gives a funding
+    /// transaction out once, and forgets it: a power cut after such a write would leave nobody to send it.
+    pub(super) fn seal(&self, batch: &mut Batch, mut encode: impl FnMut() -> Vec<u8>) -> Vec<u8> {
+        loop {
+            let state = encode();
+            if !self.take_into(batch) {
+                return state;
+            }
         }
     }
 
@@ -194,6 +219,28 @@ mod tests {
         stage.completes(ChannelId([1; 32]), 7);
         assert!(early.completed.is_empty());
         assert_eq!(stage.take().completed, [(ChannelId([1; 32]), 7)]);
+    }
+
+    #[test]
+    fn what_is_staged_while_the_state_is_encoded_is_written_with_it() {
+        let (_dir, _store, stage) = stage();
+        stage.write("m", "", "first", vec![1]).unwrap();
+        let mut batch = stage.take();
+        let mut rounds = 0;
+        let state = stage.seal(&mut batch, || {
+            rounds += 1;
+            if rounds == 1 {
+                stage.write("m", "", "second", vec![2]).unwrap();
+                stage.completes(ChannelId([1; 32]), 7);
+                stage.broadcast(Vec::new());
+            }
+            vec![rounds]
+        });
+        assert_eq!(state, [2], "the state that was encoded before the second change is not written");
+        assert_eq!((batch.changes.len(), batch.completed.len(), batch.packages.len()), (2, 1, 1));
+        assert_eq!(stage.read("m", "", "first").unwrap(), [1]);
+        assert_eq!(stage.read("m", "", "second").unwrap(), [2]);
+        assert!(stage.take().is_empty());
     }
 
     #[tokio::test]
