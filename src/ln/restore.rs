@@ -173,10 +173,17 @@ impl Restored {
         let channels = Arc::new(channel_manager(&base, &chain_monitor, &router, &message_router, &monitors)?);
         let told = told(&channels, &monitors);
         for (_, monitor) in monitors {
-            let id = monitor.channel_id();
+            let (id, update) = (monitor.channel_id(), monitor.get_latest_update_id());
             match chain_monitor.load_existing_monitor(id, monitor) {
                 Ok(ChannelMonitorUpdateStatus::Completed) => {}
                 _ => return Err(RestoreError::Damaged(format!("channel {id} is stored twice"))),
+            }
+            // A first monitor is no update that LDK would complete by itself after a restart: a channel whose funding
+            // it has not given out yet would wait for this word for ever.
+            if update == 0 {
+                chain_monitor
+                    .channel_monitor_updated(id, update)
+                    .map_err(|error| RestoreError::Damaged(format!("channel {id} is not there: {error:?}")))?;
             }
         }
         let (vault, packages) =
