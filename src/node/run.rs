@@ -152,6 +152,7 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
         .map_err(|error| failed("announce the node", &error))?;
     let first = node.0.running.set(running).is_ok();
     debug_assert!(first, "a node starts once");
+    node.blocking(|node| Ok(node.parts()?.ln.store.came_up()?)).await?;
     tracing::info!("ready");
     Ok(())
 }

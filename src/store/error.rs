@@ -48,9 +48,9 @@ pub enum StoreError {
     },
     /// A newer lightnode wrote it.
     #[error(
-        "{} was written by a newer lightnode (schema {found}; this one knows {known}). Nothing was changed, the money is \
+        "{} was written by a newer lightnode ({}schema {found}; this one knows {known}). Nothing was changed, the money is \
          safe: start the newer version again. Do not put an old copy of the database back: an old channel state can cost \
-         the channel's whole balance", path.display()
+         the channel's whole balance", path.display(), by.as_ref().map(|by| format!("{by}, ")).unwrap_or_default()
     )]
     Newer {
         /// The database.
@@ -59,6 +59,8 @@ pub enum StoreError {
         found: u32,
         /// The newest schema known here.
         known: u32,
+        /// The version of the program, if it has signed.
+        by: Option<String>,
     },
     /// Not a database of ours.
     #[error("{} is not a lightnode database ({why}). Nothing was changed: move it away or choose another data directory", path.display())]

@@ -61,21 +61,24 @@ struct Inner {
     kv: Arc<kv::Held>,
     lock: Mutex<Option<DirLock>>,
     path: PathBuf,
+    /// This opening has changed the schema.
+    migrated: bool,
 }
 
 impl Store {
     /// Opens the database in `dir`, making both when they are not there, and brings its schema up to date.
     ///
-    /// Refuses, and changes nothing, when another process has it, when it is of another network or seed, or when a
-    /// newer lightnode wrote it.
+    /// Refuses, and changes not one byte of the database, its log and the log's index, when another process has it, when
+    /// it is of another network or seed, or when a newer lightnode wrote it.
     pub fn open(dir: &Path, network: bitcoin::Network, seed_fingerprint: [u8; 4]) -> Result<Self, StoreError> {
         let lock = DirLock::take(dir)?;
         let path = dir.join(DATABASE);
-        let connection = schema::open(&path, network, seed_fingerprint)?;
+        let identity = schema::Identity { network, fingerprint: seed_fingerprint };
+        let schema::Opened { connection, migrated } = schema::open(&path, identity)?;
         let kv = Arc::new(kv::Held::default());
         let writer = Writer::start(connection, path.clone(), Arc::clone(&kv))?;
         let readers = Readers::new(path.clone());
-        Ok(Self(Arc::new(Inner { readers, writer, kv, lock: Mutex::new(Some(lock)), path })))
+        Ok(Self(Arc::new(Inner { readers, writer, kv, lock: Mutex::new(Some(lock)), path, migrated })))
     }
 
     /// Runs `f` in the writer's transaction and returns when what it did is durable. `what` completes "could not …".
@@ -127,6 +130,15 @@ impl Store {
     /// Everything asked for before is carried out; everything asked for later fails. A second call does nothing.
     pub fn close(&self) -> Result<(), StoreError> {
         self.0.close()
+    }
+
+    /// The node has come up with this database: the copy from before an update goes, unless it was made in this very
+    /// start. From now on its channel states are old, and running it could cost the channels' balances.
+    pub fn came_up(&self) -> Result<(), StoreError> {
+        if !self.0.migrated && schema::drop_copies(&self.0.path)? {
+            tracing::info!("the copy of the database from before the last update is removed");
+        }
+        Ok(())
     }
 
     /// The database file.

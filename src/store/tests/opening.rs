@@ -10,16 +10,34 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// Every byte of the directory but the lock's, which each attempt may write.
-fn bytes(dir: &Path) -> Vec<(String, Vec<u8>)> {
+/// Every byte of the directory but the lock's, which each attempt may write, and when it was last written.
+fn bytes(dir: &Path) -> Vec<(String, std::time::SystemTime, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-        .filter(|(name, _)| name != "lock")
+        .map(|entry| {
+            let written = entry.metadata().unwrap().modified().unwrap();
+            (entry.file_name().into_string().unwrap(), written, std::fs::read(entry.path()).unwrap())
+        })
+        .filter(|(name, ..)| name != "lock")
         .collect();
     files.sort();
     files
+}
+
+/// The same database closed in order, and as a kill leaves it: with a log that was not emptied, and its index.
+fn closed_and_killed(change: impl FnOnce(&Store)) -> [tempfile::TempDir; 2] {
+    let (dir, store) = fresh();
+    store.set_meta("key", b"value").unwrap();
+    change(&store);
+    let killed = tempfile::tempdir().unwrap();
+    for name in [DATABASE, "lightnode.db-wal", "lightnode.db-shm"] {
+        std::fs::copy(dir.path().join(name), killed.path().join(name)).unwrap();
+    }
+    store.close().unwrap();
+    assert!(std::fs::metadata(killed.path().join("lightnode.db-wal")).unwrap().len() > 0);
+    assert!(!dir.path().join("lightnode.db-wal").exists());
+    [dir, killed]
 }
 
 #[test]
@@ -64,32 +82,46 @@ fn closing_or_dropping_the_last_clone_gives_the_directory_free() {
 }
 
 #[test]
-fn another_network_or_seed_is_refused_and_nothing_is_touched() {
-    let (dir, store) = fresh();
-    store.set_meta("key", b"value").unwrap();
-    store.close().unwrap();
-    let before = bytes(dir.path());
-    let error = Store::open(dir.path(), Network::Bitcoin, FINGERPRINT).unwrap_err();
-    assert!(matches!(error, StoreError::WrongNetwork { .. }), "{error}");
-    assert!(error.to_string().contains("network = \"regtest\""), "{error}");
-    let error = Store::open(dir.path(), Network::Regtest, [9; 4]).unwrap_err();
-    assert!(matches!(error, StoreError::WrongSeed { .. }), "{error}");
-    assert!(error.to_string().contains("01020304") && error.to_string().contains("09090909"), "{error}");
-    let after = bytes(dir.path());
-    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    assert_eq!(before[0], after[0], "the database has changed; files: {:?} → {:?}", names(&before), names(&after));
+fn another_network_or_seed_is_refused_and_no_byte_is_touched() {
+    for dir in closed_and_killed(|_| {}) {
+        let before = bytes(dir.path());
+        let error = Store::open(dir.path(), Network::Bitcoin, FINGERPRINT).unwrap_err();
+        assert!(matches!(error, StoreError::WrongNetwork { .. }), "{error}");
+        assert!(error.to_string().contains("network = \"regtest\""), "{error}");
+        let error = Store::open(dir.path(), Network::Regtest, [9; 4]).unwrap_err();
+        assert!(matches!(error, StoreError::WrongSeed { .. }), "{error}");
+        assert!(error.to_string().contains("01020304") && error.to_string().contains("09090909"), "{error}");
+        assert_eq!(before, bytes(dir.path()));
+        assert_eq!(open(dir.path()).meta("key").unwrap().unwrap(), b"value");
+    }
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_nothing_is_touched() {
+fn a_newer_schema_is_refused_with_the_version_that_knows_it_and_no_byte_is_touched() {
+    let newer = |store: &Store| {
+        let pretend = |tx: &rusqlite::Transaction<'_>| {
+            tx.execute("INSERT INTO program (version, schema) VALUES ('7.1.0', 999)", [])?;
+            tx.pragma_update(None, "user_version", 999)
+        };
+        store.write("pretend to be newer", pretend).unwrap();
+    };
+    for dir in closed_and_killed(newer) {
+        let before = bytes(dir.path());
+        let error = Store::open(dir.path(), Network::Regtest, FINGERPRINT).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 999, .. }), "{error}");
+        assert!(error.to_string().contains("7.1.0"), "{error}");
+        assert_eq!(before, bytes(dir.path()));
+    }
+}
+
+#[test]
+fn the_copy_from_before_an_update_goes_with_the_next_good_start() {
     let (dir, store) = fresh();
-    store.write("pretend to be newer", |tx| tx.pragma_update(None, "user_version", 999)).unwrap();
-    store.close().unwrap();
-    let path = dir.path().join(DATABASE);
-    let before = std::fs::read(&path).unwrap();
-    let error = Store::open(dir.path(), Network::Regtest, FINGERPRINT).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 999, .. }), "{error}");
-    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let copy = dir.path().join("lightnode.db.version-1");
+    std::fs::write(&copy, "old").unwrap();
+    assert!(copy.exists());
+    store.came_up().unwrap();
+    assert!(!copy.exists());
 }
 
 #[test]
