@@ -19,7 +19,7 @@
 //! what is left of that concerns updates that stay open for long, and ours are completed within one write.
 //!
 //! LDK goes on while the manager is encoded, and each of its steps is whole: it is in what is encoded, or after it. So
-//! what is staged meanwhile belongs to the same write ([`Stage::seal`]).
+//! what is staged meanwhile belongs to the same write (`Stage::seal`).
 //!
 //! What changes the manager alone (an event that was handled, a peer that came) is no hurry: LDK brings it forth again
 //! after a crash. It waits up to a second for a step of a channel to go along with.
