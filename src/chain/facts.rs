@@ -38,6 +38,11 @@ impl Facts {
         self.places.get(txid).is_some_and(|place| place.0 == height)
     }
 
+    /// All of them, in the order of the chain.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<ProvenTx>, Owners)> {
+        self.facts.values().map(|fact| (&fact.proven, fact.owners))
+    }
+
     /// Takes a proof in, for these owners too.
     pub(super) fn add(&mut self, proven: Arc<ProvenTx>, owners: Owners) {
         let place = (proven.height(), proven.pos());

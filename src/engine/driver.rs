@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::disk::Disk;
 use super::fees::FeeBook;
-use super::handle::{Command, EngineHandle};
+use super::handle::{Command, EngineHandle, Proven};
 use super::outbox::Sent;
 use super::state::{EngineState, Phase};
 use super::{DeliveryError, Listener};
@@ -270,6 +270,12 @@ impl Engine {
                 tracing::info!("asking again for everything");
                 self.leave_all("asked to connect anew");
                 self.pool.retry_now(Instant::now());
+            }
+            Command::Proven(block, answer) => {
+                let tree = self.machine.tree();
+                let txs = self.machine.proven_for_lightning().cloned().collect();
+                // Who asked may have gone.
+                let _ = answer.send(Proven { tip: tree.tip(), contains: tree.contains(block), txs });
             }
         }
         Ok(())

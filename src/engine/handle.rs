@@ -1,9 +1,13 @@
 //! How other rooms speak to the engine.
 
+use std::sync::Arc;
+
 use bitcoin::Transaction;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::state::EngineState;
+use crate::chain::io::BlockRef;
+use crate::chain::merkle::ProvenTx;
 
 /// What the engine is asked to do.
 #[derive(Debug)]
@@ -12,6 +16,18 @@ pub(super) enum Command {
     SendOutbox,
     Retry,
     Rescan,
+    Proven(BlockRef, oneshot::Sender<Proven>),
+}
+
+/// What is proven, at one moment.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// Our best block.
+    pub tip: BlockRef,
+    /// The block that was asked about is in our best chain.
+    pub contains: bool,
+    /// All that concerns channels, in chain order.
+    pub txs: Vec<Arc<ProvenTx>>,
 }
 
 /// The engine, for other rooms. Nothing here blocks; after shutdown nothing happens.
@@ -41,6 +57,13 @@ impl EngineHandle {
     /// Connects anew and asks again for everything.
     pub fn rescan(&self) {
         self.tell(Command::Rescan);
+    }
+
+    /// What is proven now for channels, and whether our best chain holds `block`. `None` after shutdown.
+    pub async fn proven(&self, block: BlockRef) -> Option<Proven> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Proven(block, answer));
+        answered.await.ok()
     }
 
     /// What the engine does now.

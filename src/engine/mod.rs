@@ -28,7 +28,7 @@ use crate::chain::tree::HeaderTree;
 
 pub use driver::{Engine, EngineError, Parts};
 pub use fees::FeeBook;
-pub use handle::EngineHandle;
+pub use handle::{EngineHandle, Proven};
 pub use setup::{RestoreError, pool, restore};
 pub use state::{EngineState, Phase, Tip};
 

@@ -30,7 +30,7 @@ use super::facts::Facts;
 use super::io::{Action, BlockRef, Input, Reply, Report, Request, ScriptHash, ScriptRecord, SourceId, Told, Watch};
 use super::io::{Lie, Owners};
 use super::mempool::Mempool;
-use super::merkle;
+use super::merkle::{self, ProvenTx};
 use super::tree::HeaderTree;
 use super::watch::{Added, WatchSet};
 use clock::Clock;
@@ -169,6 +169,11 @@ impl Machine {
     /// True while this transaction is proven to be in a block of our best chain.
     pub fn is_proven(&self, txid: &Txid) -> bool {
         self.facts.get(txid).is_some()
+    }
+
+    /// Every transaction that is proven to be in a block of our best chain and concerns channels, in chain order.
+    pub fn proven_for_lightning(&self) -> impl Iterator<Item = &Arc<ProvenTx>> {
+        self.facts.iter().filter(|(_, owners)| owners.lightning).map(|(proven, _)| proven)
     }
 
     /// True when all that the serving server knows was proven and delivered, up to our tip.
