@@ -40,6 +40,9 @@ pub struct Owners {
 }
 
 impl Owners {
+    /// Both.
+    pub const ALL: Owners = Owners { wallet: true, lightning: true };
+
     /// Either's.
     #[must_use]
     pub fn union(self, other: Owners) -> Owners {
@@ -49,6 +52,11 @@ impl Owners {
     /// True when each of `other` is in here.
     pub fn contains(self, other: Owners) -> bool {
         self.union(other) == self
+    }
+
+    /// True when one is in both.
+    pub fn meets(self, other: Owners) -> bool {
+        (self.wallet && other.wallet) || (self.lightning && other.lightning)
     }
 }
 
@@ -112,8 +120,12 @@ pub enum Refusal {
 /// What the driver tells the machine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A server is connected, of our network (genesis checked), and its tip subscription is made.
-    Up { source: SourceId },
+    /// A server is connected, of our network (genesis checked), and its tip subscription is made. `serves` says whose
+    /// scripts it is asked about; headers are taken from every connection.
+    Up { source: SourceId, serves: Owners },
+    /// Whose scripts a connection is asked about from now on. A duty that ends leaves the server's subscriptions as they
+    /// are (no protocol takes them back); what it says of those scripts is not listened to any more.
+    Serve { source: SourceId, serves: Owners },
     /// That connection is gone; nothing more will come from it, requests in flight are void.
     Down { source: SourceId },
     /// The server says that this is its tip.
@@ -275,6 +287,9 @@ pub enum Report {
     Degraded { script: ScriptHash },
     /// The watch serves again.
     Recovered { script: ScriptHash },
+    /// The server had told a script's whole history up to a height, and left out this transaction, which another
+    /// server's proof shows to lie below. It may be a bug or a lie: the server is to be demoted.
+    Omitted { script: ScriptHash, txid: Txid },
 }
 
 /// Provable lies.

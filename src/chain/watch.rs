@@ -77,6 +77,11 @@ impl Followed {
         self.again || self.pushed != self.known
     }
 
+    /// The height up to which the server has told all, when `tip` is its own.
+    pub(super) fn told_up_to(&self, tip: u32) -> u32 {
+        if matches!(self.stage, Stage::Settled) && !self.degraded { tip } else { self.covered.min(tip) }
+    }
+
     /// True when a block at `height` may hold something of this script that we have not seen.
     pub(super) fn holds_back(&self, height: u32) -> bool {
         !matches!(self.stage, Stage::Settled) && !self.degraded && self.covered < height

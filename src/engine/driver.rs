@@ -258,6 +258,10 @@ impl Engine {
                 tracing::info!(script = %shown(script), "the server serves the whole history of a script again");
                 Ok(())
             }
+            Report::Omitted { script, txid } => {
+                tracing::warn!(script = %shown(script), %txid, "the server left out a transaction that another one proved");
+                Ok(())
+            }
         }
     }
 

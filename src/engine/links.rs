@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::driver::{Done, Engine, EngineError, Round, blocking, unix_now};
 use super::outbox::{self, Sending, Sent};
-use crate::chain::io::{Input, Refusal, Request, SourceId};
+use crate::chain::io::{Input, Owners, Refusal, Request, SourceId};
 use crate::source::pool::Role;
 use crate::source::{Connected, Event, FeeClaims, Session, SessionInfo, SourceError, Trouble};
 
@@ -118,7 +118,7 @@ impl Engine {
             task.await;
             Done::Carried
         });
-        self.on(Input::Up { source: id });
+        self.on(Input::Up { source: id, serves: Owners::ALL });
         self.block_at = Instant::now();
         self.ask_fees(id);
         self.send_outbox()

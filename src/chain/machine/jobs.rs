@@ -132,7 +132,7 @@ impl Machine {
         if missing.is_empty() {
             return self.finish(id, job);
         }
-        let coverage = self.coverage();
+        let coverage = self.linked();
         for (&txid, against) in missing.iter_mut().filter(|(_, against)| against.is_none()) {
             let height = job.claims.get(&txid).copied().unwrap_or_default();
             if height < self.tree.base() {
@@ -153,7 +153,7 @@ impl Machine {
         branch: Vec<TxMerkleNode>,
         pos: u32,
     ) {
-        let coverage = self.coverage().unwrap_or_default();
+        let coverage = self.linked().unwrap_or_default();
         let Some(header) = self.tree.header_at(height) else { return };
         let block = self.tree.hash_at(height);
         for id in self.watches.active() {
@@ -284,7 +284,7 @@ impl Machine {
     /// Jobs that wait for a header which the server does not have either are in trouble.
     pub(super) fn lose_patience(&mut self) {
         let now = self.clock.now();
-        let coverage = self.coverage();
+        let coverage = self.linked();
         for id in self.watches.active() {
             let Some(followed) = self.watches.get_mut(&id) else { continue };
             let Stage::Proofs { job, missing, patience } = &mut followed.stage else { continue };

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use bitcoin::block::Header;
 
-use crate::chain::io::{BlockRef, Request};
+use crate::chain::io::{BlockRef, Owners, Request};
 
 /// Requests in flight at once: as many as every server takes.
 pub(super) const IN_FLIGHT: usize = 8;
@@ -23,6 +23,8 @@ pub(super) enum Chase {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Line {
+    /// Whose scripts the server is asked about.
+    pub(super) serves: Owners,
     /// What the server says is its tip.
     pub(super) claim: Option<(Header, BlockRef)>,
     pub(super) chase: Chase,
@@ -36,8 +38,9 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(serves: Owners) -> Self {
         Line {
+            serves,
             claim: None,
             chase: Chase::Idle,
             tries: 0,

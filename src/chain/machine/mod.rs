@@ -93,6 +93,20 @@ pub struct Progress {
     pub clock_behind: bool,
 }
 
+/// What one server is asked about, and how completely it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Scripts followed on it.
+    pub watches: usize,
+    /// Of these, scripts that wait for something.
+    pub pending: usize,
+    /// Of these, scripts whose history it does not serve.
+    pub degraded: usize,
+    /// The lowest height up to which it told all of each of these; `None` while its tip is not linked to our chain, or
+    /// it is asked about none.
+    pub covered: Option<u32>,
+}
+
 impl Machine {
     /// Starts from a restored (or new) tree, the stored records, and what the listeners were told.
     pub fn new(tree: HeaderTree, records: Vec<ScriptRecord>, told: Option<Told>) -> Result<Self, UnknownTold> {
@@ -120,7 +134,8 @@ impl Machine {
     pub fn on(&mut self, input: Input, now: u64) {
         self.clock.set(now);
         match input {
-            Input::Up { source } => self.up(source),
+            Input::Up { source, serves } => self.up(source, serves),
+            Input::Serve { source, serves } => self.duties(source, serves),
             Input::Down { source } => self.down(source),
             Input::Tip { source, header, height } => self.tip_claimed(source, header, height),
             Input::Status { source, script, status } if self.serving == Some(source) => {
@@ -178,7 +193,7 @@ impl Machine {
 
     /// True when all that the serving server knows was proven and delivered, up to our tip.
     pub fn synced(&self) -> bool {
-        self.coverage() == Some(self.tree.height())
+        self.linked() == Some(self.tree.height())
             && self.delivery.is_at(self.tree.tip())
             && self.facts.next_due(u32::MAX).is_none()
             && !self.watches.hold_back(self.tree.height())
@@ -200,8 +215,36 @@ impl Machine {
         }
     }
 
-    fn up(&mut self, source: SourceId) {
-        self.lines.entry(source).or_insert_with(Line::new);
+    /// How completely a server answers; nothing of one that serves no scripts or is not connected.
+    pub fn coverage(&self, source: SourceId) -> Coverage {
+        if self.serving != Some(source) {
+            return Coverage::default();
+        }
+        Coverage {
+            watches: self.watches.len(),
+            pending: self.watches.unsettled_len(),
+            degraded: self.watches.iter().filter(|(_, f)| f.degraded).count(),
+            covered: self.linked().and_then(|tip| self.watches.iter().map(|(_, f)| f.told_up_to(tip)).min()),
+        }
+    }
+
+    /// The lowest height up to which a script of Lightning is told, each script by the server that tells most of it:
+    /// how far behind the least covered channel is. `None` when Lightning follows nothing.
+    pub fn least_covered(&self) -> Option<u32> {
+        let tip = self.linked();
+        let lightning = self.watches.iter().filter(|(_, f)| f.owners.lightning);
+        lightning.map(|(_, f)| tip.map_or(f.covered, |tip| f.told_up_to(tip))).min()
+    }
+
+    fn up(&mut self, source: SourceId, serves: Owners) {
+        self.lines.entry(source).or_insert_with(|| Line::new(serves));
+        self.choose();
+    }
+
+    fn duties(&mut self, source: SourceId, serves: Owners) {
+        if let Some(line) = self.lines.get_mut(&source) {
+            line.serves = serves;
+        }
         self.choose();
     }
 
@@ -219,7 +262,8 @@ impl Machine {
     /// Lets a server that is up serve, if none does.
     fn choose(&mut self) {
         if self.serving.is_none() {
-            self.serving = self.lines.keys().next().copied();
+            let mut able = self.lines.iter().filter(|(_, line)| line.serves != Owners::default());
+            self.serving = able.next().map(|(source, _)| *source);
             if let Some(source) = self.serving {
                 self.round = (None, self.clock.now() + scripts::ROUND);
                 self.serve();
@@ -235,7 +279,7 @@ impl Machine {
     }
 
     /// The height up to which the serving server's view is a view of our best chain.
-    fn coverage(&self) -> Option<u32> {
+    fn linked(&self) -> Option<u32> {
         let (_, block) = self.lines.get(&self.serving?)?.claim?;
         self.tree.contains(block).then_some(block.height)
     }

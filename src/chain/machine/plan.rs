@@ -101,7 +101,7 @@ impl Machine {
         }
         let chain = if quiet { self.chain_plan() } else { None };
         let told = quiet && self.delivery.fork.is_none();
-        let whole = told && self.coverage().is_some() && self.watches.unsettled_len() == 0;
+        let whole = told && self.linked().is_some() && self.watches.unsettled_len() == 0;
         let mempool = self.mempool.tell(whole, |txid| self.facts.get(txid).is_some());
         let plan = Plan { mempool, ..chain.unwrap_or_default() };
         if !plan.is_empty() {
@@ -112,7 +112,7 @@ impl Machine {
 
     /// What is to be told of the chain.
     fn chain_plan(&mut self) -> Option<Plan> {
-        let coverage = self.coverage()?;
+        let coverage = self.linked()?;
         let delivery = &self.delivery;
         // A server that lags behind what was told can add to the past, but not replace it.
         let caught_up = coverage >= delivery.highest.min(self.tree.height())

@@ -104,7 +104,7 @@ impl Machine {
     /// Begins and moves on what can be.
     pub(super) fn work(&mut self) {
         // Histories are asked for once the server's headers are linked: before, their heights would mean nothing.
-        while let Some(coverage) = self.coverage() {
+        while let Some(coverage) = self.linked() {
             if self.watches.active_len() >= JOBS {
                 break;
             }

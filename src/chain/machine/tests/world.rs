@@ -318,7 +318,7 @@ impl World {
     pub(super) fn connect(&mut self) {
         self.source = SourceId(self.source.0 + 1);
         self.subscribed.clear();
-        self.on(Input::Up { source: self.source });
+        self.on(Input::Up { source: self.source, serves: Owners::ALL });
         self.push_tip();
     }
 
