@@ -24,6 +24,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::SecondOpinion) {
+        return node::second_opinion();
+    }
     let output = Output::new(cli.global.json, cli.global.verbose > 0);
     ExitCode::from(match run(&cli, output) {
         Ok(code) => code,

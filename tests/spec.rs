@@ -17,6 +17,8 @@ mod channels;
 mod cli;
 /// Configuration: mistakes are named, files that ship with the project hold.
 mod config;
+/// Our engine beside LDK's own, over random chains: the same end, and our calls held to the contract.
+mod differential;
 /// Channels closed by force, from either side.
 mod force_close;
 /// What the fuzzers have found worth keeping, as ordinary tests.
@@ -41,6 +43,8 @@ mod refusals;
 mod reorgs;
 /// Killed in the middle of things, the node comes up and its book tells the truth.
 mod restarts;
+/// `chain audit`: LDK's own engine, in shadow, beside what is proven here.
+mod second_opinion;
 /// TLS: pins, and never clear text.
 mod secure_servers;
 /// Servers that are away, come back, or are of another network.

@@ -12,6 +12,7 @@
 //! | `POST /v1/payments` | `pay`: answers with the outcome, which may take as long as its `timeout_secs` |
 //! | `GET /v1/history?limit=&before=`, `GET /v1/history/{id}` | `history`, `show` |
 //! | `GET /v1/history/{id}/wait?timeout_secs=` | `wait` |
+//! | `GET, POST /v1/chain/audit` | `last_audit`, `audit`: may take minutes |
 //! | `POST /v1/stop` | `stop` |
 //!
 //! Errors are `{ "code", "message", "hint" }` with the HTTP status of [`status_of`]. Every answer is JSON, also for

@@ -30,6 +30,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/history/{id}", get(show))
         .route("/v1/history/{id}/wait", get(wait))
+        .route("/v1/chain/audit", get(last_audit).post(audit))
         .route("/v1/stop", post(stop));
     with_fallbacks(routes).with_state(node)
 }
@@ -127,6 +128,14 @@ struct Wait {
 async fn wait(State(node): State<Node>, Named(id): Named, Queried(query): Queried<Wait>) -> Answer<Entry> {
     let secs = query.timeout_secs.unwrap_or(60).min(MAX_WAIT_SECS);
     Ok(Json(node.wait(id, secs).await?))
+}
+
+async fn last_audit(State(node): State<Node>) -> Answer<ChainAudit> {
+    Ok(Json(node.last_audit().await?))
+}
+
+async fn audit(State(node): State<Node>, Asked(request): Asked<AuditRequest>) -> Answer<ChainAudit> {
+    carry_out(async move { node.audit(request).await }).await
 }
 
 async fn stop(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {

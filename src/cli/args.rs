@@ -84,8 +84,14 @@ pub enum Command {
     History(History),
     /// Shows one entry of the history
     Show(Show),
+    /// Looks at the chain with other eyes
+    #[command(subcommand)]
+    Chain(Chain),
     /// Prints a completion script for a shell
     Completions(Completions),
+    /// The process in which LDK's own engine runs, for the daemon: a question on stdin, an opinion on stdout
+    #[command(hide = true)]
+    SecondOpinion,
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +130,22 @@ pub enum Peer {
         /// Its node id
         node_id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Chain {
+    /// Compares what is proven here with what LDK's own engine is told; 0 only if they agree
+    Audit(Audit),
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// tcp://host:port or ssl://host:port [default: a known server, if possible one that does not serve us]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Shows the result of the last one instead
+    #[arg(long, conflicts_with = "server")]
+    pub last: bool,
 }
 
 #[derive(Debug, Args)]
@@ -283,6 +305,9 @@ mod tests {
             "pay lnbc1 --max-fee 0",
             "history --limit 10 --before a1",
             "show a1b2",
+            "chain audit",
+            "chain audit --last",
+            "chain audit --server ssl://electrum.example.org:50002",
             "completions zsh",
             "--set fees.max_sat_per_vb=200 run",
         ] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::{self, Command, Peer as PeerCommand};
+use super::args::{self, Chain, Command, Peer as PeerCommand};
 use super::client::{Client, ClientError, Reply, segment};
 use super::exit::{self, Effect, Failure};
 use super::output::Output;
@@ -19,6 +19,9 @@ use crate::config::Config;
 const QUICK: Duration = Duration::from_secs(30);
 /// For answers that need a peer or a server.
 const SLOW: Duration = Duration::from_secs(180);
+
+/// For LDK's own engine to look at everything, one thing after the other, on some servers.
+const AUDIT: Duration = Duration::from_secs(400);
 
 /// Carries a client command out. Returns the exit code; `init`, `run` and `completions` are not client commands.
 pub async fn run(command: &Command, config: &Config, output: Output) -> u8 {
@@ -71,7 +74,8 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
             get(client, output, &path, |page| print::history(page, verbose)).await
         }
         Command::Show(args) => get(client, output, &format!("/v1/history/{}", segment(&args.id)), print::entry).await,
-        Command::Init(_) | Command::Run | Command::Completions(_) => {
+        Command::Chain(Chain::Audit(args)) => audit(client, output, args).await,
+        Command::Init(_) | Command::Run | Command::Completions(_) | Command::SecondOpinion => {
             Err(NodeError::new(Code::BadRequest, "this command does not ask the daemon").into())
         }
     }
@@ -118,6 +122,18 @@ async fn post<T: DeserializeOwned>(
 
 fn done(done: &Done) -> String {
     crate::text::escape(&done.done).to_string()
+}
+
+async fn audit(client: &Client, output: Output, args: &args::Audit) -> Result<u8, Failure> {
+    let body = AuditRequest { server: args.server.clone() };
+    let path = "/v1/chain/audit";
+    let reply = match args.last {
+        true => during(|| "asking the daemon".to_owned(), client.get::<ChainAudit>(path, QUICK)).await,
+        false => during(|| "LDK's own engine looks at the chain".to_owned(), client.post(path, &body, AUDIT)).await,
+    };
+    let reply = reply.map_err(|error| error.failure(Effect::Harmless))?;
+    output.reply(&reply, |audit| print::audit(audit, now()));
+    Ok(if reply.value.verdict == Verdict::Agrees { exit::DONE } else { exit::FAILED })
 }
 
 async fn send(client: &Client, output: Output, args: &args::Send) -> Result<u8, Failure> {

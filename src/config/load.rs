@@ -125,6 +125,8 @@ impl Config {
                 request_timeout: secs(r, "chain.request_timeout_secs", 30, 1, 600)?,
                 ping_interval: secs(r, "chain.ping_interval_secs", 300, 1, 590)?,
                 max_backoff: secs(r, "chain.max_backoff_secs", 600, 1, 86_400)?,
+                audit_interval: Some(secs(r, "chain.audit_interval_secs", 86_400, 0, 2_592_000)?)
+                    .filter(|interval| !interval.is_zero()),
             },
             node: Identity {
                 alias: r.get("node.alias", None, optional(alias))?,

@@ -65,6 +65,8 @@ pub struct Chain {
     pub ping_interval: Duration,
     /// The longest pause between two tries of a server.
     pub max_backoff: Duration,
+    /// Between two audits by LDK's own engine; `None`: only when asked for.
+    pub audit_interval: Option<Duration>,
 }
 
 /// `[node]`: what others see of us.

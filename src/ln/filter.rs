@@ -21,9 +21,7 @@ impl FilterInbox {
     }
 
     fn follow(&self, script: &Script) {
-        // A commitment transaction registers all of its outputs. The shared pay-to-anchor script has the history of
-        // the whole network's fee bumping and no money of ours; an OP_RETURN can never be spent.
-        if script.is_op_return() || is_pay_to_anchor(script) {
+        if !is_followed(script) {
             return;
         }
         self.0.push(Watch { script: script.into(), owners: Owners { wallet: false, lightning: true } });
@@ -38,6 +36,14 @@ impl lightning::chain::Filter for FilterInbox {
     fn register_output(&self, output: WatchedOutput) {
         self.follow(&output.script_pubkey);
     }
+}
+
+/// False for scripts that LDK registers and nobody follows.
+///
+/// A commitment transaction registers all of its outputs. The shared pay-to-anchor script has the history of the whole
+/// network's fee bumping and no money of ours; an OP_RETURN can never be spent.
+pub(super) fn is_followed(script: &Script) -> bool {
+    !script.is_op_return() && !is_pay_to_anchor(script)
 }
 
 /// OP_1 and two fixed bytes (BIP 433).

@@ -5,6 +5,7 @@
 //! generics.
 
 pub mod announce;
+pub mod audit;
 pub mod background;
 mod backoff;
 pub mod balances;

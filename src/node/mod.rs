@@ -3,6 +3,7 @@
 //!
 //! The façade answers in every state (promise P4): what is not there yet is an error that says what it waits for.
 
+mod audit;
 mod channels;
 pub mod error;
 mod money;
@@ -34,6 +35,7 @@ use self::error::{Code, NodeError};
 use self::views::*;
 
 pub use self::open::{Opened, open};
+pub use crate::ln::audit::run_child as second_opinion;
 
 /// The answer to a request.
 pub type Answer<T> = Result<T, NodeError>;
@@ -50,6 +52,8 @@ struct Shared {
     restored: OnceLock<Parts>,
     /// Since LDK was told the chain.
     running: OnceLock<Running>,
+    /// Held by the one who has the chain audited.
+    auditing: tokio::sync::Mutex<()>,
 }
 
 /// What requests work with once everything is read from the disk.
@@ -73,6 +77,7 @@ impl Node {
             started_at: unix_now(),
             restored: OnceLock::new(),
             running: OnceLock::new(),
+            auditing: tokio::sync::Mutex::default(),
         }))
     }
 

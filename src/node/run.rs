@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::error::{Code, NodeError};
 use super::open::Opened;
-use super::{Node, Parts};
+use super::{Node, Parts, audit};
 use crate::config::Config;
 use crate::engine::{self, Engine, FeeBook, Listener, WatchInbox};
 use crate::ln::Ln;
@@ -153,6 +153,7 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
     let first = node.0.running.set(running).is_ok();
     debug_assert!(first, "a node starts once");
     node.blocking(|node| Ok(node.parts()?.ln.store.came_up()?)).await?;
+    tasks.spawn("audit", audit::by_the_clock(node.clone(), tasks.shutdown().clone()));
     tracing::info!("ready");
     Ok(())
 }

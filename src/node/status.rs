@@ -31,6 +31,7 @@ impl Node {
             }),
             waits_for: self.waits(parts, &engine),
             servers: engine.servers.iter().map(server).collect(),
+            audit: self.audit_finding().await?,
             peers_connected: connected,
             peers_known: known,
             channels: ChannelCounts {
@@ -57,6 +58,7 @@ impl Node {
             tip: None,
             waits_for: vec!["its channels to be read from the disk".into()],
             servers: Vec::new(),
+            audit: None,
             peers_connected: 0,
             peers_known: 0,
             channels: ChannelCounts::default(),

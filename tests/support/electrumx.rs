@@ -30,6 +30,7 @@ except ImportError:
 /// An ElectrumX server with a TCP and a TLS port. Both stay the same over [`stop`](Self::stop) and
 /// [`start`](Self::start).
 pub(crate) struct ElectrumX {
+    program: PathBuf,
     folder: PathBuf,
     bitcoind: String,
     tcp: u16,
@@ -42,29 +43,37 @@ pub(crate) struct ElectrumX {
 impl ElectrumX {
     /// Starts ElectrumX in `folder`, which may hold an earlier run's index. Returns before it serves.
     pub(crate) fn spawn(folder: &Path, bitcoind: &str) -> Self {
-        let mut server = Self::new(folder, bitcoind);
+        let mut server = Self::new(&tools().electrumx, folder, bitcoind);
         server.launch();
         server
     }
 
     /// Starts ElectrumX and waits until it serves the whole chain of `bitcoind`.
     pub(crate) fn run(folder: &Path, bitcoind: &str) -> Self {
-        let mut server = Self::new(folder, bitcoind);
+        let mut server = Self::new(&tools().electrumx, folder, bitcoind);
         server.start();
         server
     }
 
-    fn new(folder: &Path, bitcoind: &str) -> Self {
+    /// As [`run`](Self::run), the last version that answers LDK's own client.
+    pub(crate) fn run_old(folder: &Path, bitcoind: &str) -> Self {
+        let mut server = Self::new(&tools().electrumx_old, folder, bitcoind);
+        server.start();
+        server
+    }
+
+    fn new(program: &Path, folder: &Path, bitcoind: &str) -> Self {
         std::fs::create_dir_all(folder.join("shim")).expect("a folder for ElectrumX");
         std::fs::write(folder.join("shim/sitecustomize.py"), NO_WAIT).expect("a folder for ElectrumX");
         let (folder, bitcoind) = (folder.into(), bitcoind.into());
         let (tcp, tls) = (free_port(), free_port());
-        Self { folder, bitcoind, tcp, tls, identity: Identity::new(), hurried: true, process: None }
+        let (program, identity) = (program.into(), Identity::new());
+        Self { program, folder, bitcoind, tcp, tls, identity, hurried: true, process: None }
     }
 
     fn launch(&mut self) {
         let (certificate, key) = self.identity.write_to(&self.folder);
-        let mut command = Command::new(&tools().electrumx);
+        let mut command = Command::new(&self.program);
         command
             .env("COIN", "Bitcoin")
             .env("NET", "regtest")

@@ -8,12 +8,15 @@
 pub(crate) mod bitcoind;
 pub(crate) mod daemon;
 pub(crate) mod electrumx;
+pub(crate) mod engines;
 pub(crate) mod eventually;
 pub(crate) mod identity;
+pub(crate) mod locks;
 pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod recorder;
 pub(crate) mod scenes;
 pub(crate) mod template;
 pub(crate) mod terminal;

@@ -75,6 +75,12 @@ impl World {
         ElectrumX::run(&folder, &self.bitcoind.rpc_url())
     }
 
+    /// An ElectrumX of the last version that answers LDK's own client, on the same chain.
+    pub(crate) fn old_electrumx(&self) -> ElectrumX {
+        let folder = tempfile::Builder::new().prefix("old-").tempdir_in(self.folder()).expect("own folder").keep();
+        ElectrumX::run_old(&folder, &self.bitcoind.rpc_url())
+    }
+
     /// Mines `count` blocks with all that waits, and returns when ElectrumX has them.
     pub(crate) fn mine(&self, count: u32) {
         self.bitcoind.mine(count);

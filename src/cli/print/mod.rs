@@ -1,12 +1,14 @@
 //! Answers for people. Pure: a view and the time in, text out. Whatever comes from peers, servers or invoices is
 //! escaped here.
 
+mod audit;
 mod book;
 mod channels;
 mod layout;
 mod money;
 mod status;
 
+pub(super) use audit::audit;
 pub(super) use book::{entry, history, outcome};
 pub(super) use channels::{channels, closing, opened, peer, peers};
 pub(super) use money::{address, balance, decoded, invoice, sent};

@@ -44,6 +44,7 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     for (index, each) in status.servers.iter().enumerate() {
         pairs.add(if index == 0 { "servers" } else { "" }, server(each, now));
     }
+    pairs.add_if("audit", status.audit.as_deref().map(safe));
     pairs.add("peers", format!("{} connected, {} known", status.peers_connected, status.peers_known));
     let counts = &status.channels;
     let channels: Vec<String> = [
@@ -129,6 +130,7 @@ mod tests {
                     trouble: Some("connection refused".into()),
                 },
             ],
+            audit: None,
             peers_connected: 1,
             peers_known: 3,
             channels: ChannelCounts { usable: 2, opening: 1, inactive: 0, closing: 0 },
