@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | on-chain wallet | BIP84: `m/84'/coin'/0'` (from [`Seed::wallet_xprv`]) | any other wallet finds the coins with the words |
 //! | LDK's 32-byte seed | `m/535'`, its private key | hardened: it tells nothing of the wallet's keys, nor they of it |
+//! | key of the backup | `m/536'`, its private key | opens the list of channels, and nothing else |
 //! | fingerprint | BIP32 fingerprint of `m` | says which seed a database belongs to; not secret |
 //!
 //! The words bring back coins, not channels: a channel's state is only in the database.
@@ -28,6 +29,8 @@ pub const SEED_FILE: &str = "seed";
 
 /// `m/535'`.
 const LDK_CHILD: u32 = 535;
+/// `m/536'`.
+const BACKUP_CHILD: u32 = 536;
 
 /// The words. Wiped from memory when dropped, and never shown by `Debug`.
 #[derive(Clone)]
@@ -173,7 +176,17 @@ impl Seed {
 
     /// The seed for LDK's `KeysManager`: the private key of `m/535'`.
     pub fn ldk_seed(&self) -> Zeroizing<[u8; 32]> {
-        let path = [ChildNumber::Hardened { index: LDK_CHILD }];
+        self.child(LDK_CHILD)
+    }
+
+    /// The key that the backup of the channels is encrypted with: the private key of `m/536'`.
+    pub fn backup_key(&self) -> Zeroizing<[u8; 32]> {
+        self.child(BACKUP_CHILD)
+    }
+
+    /// The private key of `m/index'`.
+    fn child(&self, index: u32) -> Zeroizing<[u8; 32]> {
+        let path = [ChildNumber::Hardened { index }];
         let child = self
             .master(NetworkKind::Main)
             .derive_priv(&Secp256k1::signing_only(), &path)

@@ -1,7 +1,7 @@
 //! The roof: picks daemon or client.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -152,8 +152,13 @@ impl SeedStore for SeedFile<'_> {
         Seed::create(&self.0.data_dir).map(|seed| seed.words()).map_err(refused)
     }
 
-    fn restore(&self, words: &str) -> Result<(), NodeError> {
-        Seed::restore(&self.0.data_dir, words).map(|_| ()).map_err(refused)
+    fn restore(&self, words: &str, backup: Option<&Path>) -> Result<usize, NodeError> {
+        // What is to be restored is on the disk before the seed is: a first start never misses it.
+        Seed::from_words(words).map_err(refused)?;
+        let backup = backup.map(node::read_backup).transpose()?;
+        let channels = node::prepare_restore(self.0, words, backup.as_deref())?;
+        Seed::restore(&self.0.data_dir, words).map_err(refused)?;
+        Ok(channels)
     }
 }
 

@@ -37,6 +37,8 @@ mod parts;
 mod payments;
 /// README: every command in it is one, and the first of them does what it says.
 mod readme;
+/// Old copies, lost disks: nothing old is acted on, and the money comes back.
+mod recovery;
 /// Peers that refuse or close a channel.
 mod refusals;
 /// Blocks that are taken back, with what was in them.

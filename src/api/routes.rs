@@ -31,6 +31,8 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/history/{id}", get(show))
         .route("/v1/history/{id}/wait", get(wait))
         .route("/v1/chain/audit", get(last_audit).post(audit))
+        .route("/v1/backup", post(backup))
+        .route("/v1/recover", post(recover))
         .route("/v1/stop", post(stop));
     with_fallbacks(routes).with_state(node)
 }
@@ -136,6 +138,14 @@ async fn last_audit(State(node): State<Node>) -> Answer<ChainAudit> {
 
 async fn audit(State(node): State<Node>, Asked(request): Asked<AuditRequest>) -> Answer<ChainAudit> {
     carry_out(async move { node.audit(request).await }).await
+}
+
+async fn backup(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<BackupMade> {
+    carry_out(async move { node.backup().await }).await
+}
+
+async fn recover(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {
+    carry_out(async move { node.recover().await }).await
 }
 
 async fn stop(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {

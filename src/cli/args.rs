@@ -87,6 +87,10 @@ pub enum Command {
     /// Looks at the chain with other eyes
     #[command(subcommand)]
     Chain(Chain),
+    /// Writes the list of channels, encrypted, to a file: with the words it brings their money back after a lost disk
+    Backup(Backup),
+    /// Gives up the channels of an older copy of the database; their peers are asked to close them
+    Recover,
     /// Prints a completion script for a shell
     Completions(Completions),
     /// The process in which LDK's own engine runs, for the daemon: a question on stdin, an opinion on stdout
@@ -99,6 +103,9 @@ pub struct Init {
     /// Reads 24 words from a prompt or from stdin instead of making new ones
     #[arg(long)]
     pub restore: bool,
+    /// The newest backup of the lost node's channels (`lightnode backup`)
+    #[arg(long, value_name = "FILE", requires = "restore")]
+    pub backup: Option<PathBuf>,
     /// Asks nothing, for scripts
     #[arg(long)]
     pub yes: bool,
@@ -229,6 +236,12 @@ pub struct Show {
 }
 
 #[derive(Debug, Args)]
+pub struct Backup {
+    /// Where to [default: only where the configuration says, backup.path and backup.command]
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct Completions {
     pub shell: Shell,
 }
@@ -280,6 +293,10 @@ mod tests {
         for line in [
             "init",
             "init --restore --yes",
+            "init --restore --backup /media/usb/node.backup",
+            "backup",
+            "backup /media/usb/node.backup",
+            "recover",
             "run",
             "run -vv --network regtest --data-dir /tmp/x --config /tmp/y",
             "stop",
@@ -320,6 +337,7 @@ mod tests {
         for (line, word) in [
             ("frobnicate", "frobnicate"),
             ("pay", "INVOICE"),
+            ("init --backup x", "--restore"),
             ("pay lnbc1 all", "`all` is not possible here"),
             ("send bc1q 0", "more than zero"),
             ("send bc1q -5", "cannot be negative"),

@@ -11,7 +11,7 @@ use super::exit::{self, Effect, Failure};
 use super::output::Output;
 use super::progress::during;
 use super::when::now;
-use super::{pay, print, receive, stop};
+use super::{backup, pay, print, receive, stop};
 use crate::api::types::*;
 use crate::config::Config;
 
@@ -75,6 +75,11 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
         }
         Command::Show(args) => get(client, output, &format!("/v1/history/{}", segment(&args.id)), print::entry).await,
         Command::Chain(Chain::Audit(args)) => audit(client, output, args).await,
+        Command::Backup(args) => backup::backup(client, output, args).await,
+        Command::Recover => {
+            let asked = Asked { path: "/v1/recover", what: "giving the channels up", effect: Effect::Harmless };
+            post(client, output, asked, &serde_json::json!({}), done).await
+        }
         Command::Init(_) | Command::Run | Command::Completions(_) | Command::SecondOpinion => {
             Err(NodeError::new(Code::BadRequest, "this command does not ask the daemon").into())
         }

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -23,8 +23,8 @@ pub trait SeedStore {
     fn exists(&self) -> Result<bool, NodeError>;
     /// Makes new words and keeps them; returns them.
     fn create(&self) -> Result<Zeroizing<String>, NodeError>;
-    /// Checks words and keeps them.
-    fn restore(&self, words: &str) -> Result<(), NodeError>;
+    /// Checks words, and a backup that is to open with them, and keeps both; how many channels the backup names.
+    fn restore(&self, words: &str, backup: Option<&Path>) -> Result<usize, NodeError>;
 }
 
 /// What `init` has made.
@@ -37,6 +37,9 @@ struct Made<'a> {
     /// Absent when they were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     words: Option<&'a str>,
+    /// Of the backup; absent when there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<usize>,
 }
 
 /// Makes what is missing. An existing seed is never touched.
@@ -51,12 +54,12 @@ pub fn init(args: &args::Init, config: &Config, seed: &impl SeedStore, output: O
         let error = NodeError::new(Code::BadRequest, "new words are shown on a terminal, and there is none");
         return Err(error.hint("with --yes they are printed without asking").into());
     }
-    let words = if args.restore {
+    let (words, channels) = if args.restore {
         let words = read_words(asks)?;
-        seed.restore(&words)?;
-        None
+        let channels = seed.restore(&words, args.backup.as_deref())?;
+        (None, args.backup.as_ref().map(|_| channels))
     } else {
-        Some(seed.create()?)
+        (Some(seed.create()?), None)
     };
     let made = Made {
         data_dir: config.data_dir.display().to_string(),
@@ -64,6 +67,7 @@ pub fn init(args: &args::Init, config: &Config, seed: &impl SeedStore, output: O
         config_file: config_file.display().to_string(),
         network: config.network.to_string(),
         words: words.as_ref().map(|words| words.as_str()),
+        channels,
     };
     if output.for_people() {
         output.text(&for_people(&made));
@@ -114,10 +118,19 @@ fn for_people(made: &Made<'_>) -> String {
         );
         text.push_str(&in_columns(words));
         text.push_str(
-            "\nThey bring back on-chain coins. Channels need the database in the data directory, too: keep it.\n\n",
+            "\nThey bring back on-chain coins. For the money in channels keep their backup, too: see `lightnode backup`.\n\n",
         );
+    } else if let Some(channels) = made.channels {
+        text.push_str(&format!(
+            "The words are restored, and {channels} channels are known. When the node runs, their peers are asked to close\n\
+             them, and what that pays comes back on-chain; `lightnode status` shows how far it has come. It may be stopped\n\
+             and started meanwhile.\n\n"
+        ));
     } else {
-        text.push_str("The words are restored. On-chain coins come back with the first sync; channels do not.\n\n");
+        text.push_str(
+            "The words are restored. On-chain coins come back with the first sync, and so does what was paid by channels\n\
+             that their peers close. With a backup of the channels (--backup FILE) the peers would be asked to.\n\n",
+        );
     }
     text.push_str(&format!(
         "network        {}\ndata           {}\nseed           {}\nconfiguration  {}\n\nnext: lightnode run\n",
@@ -165,7 +178,6 @@ fn wait_for_enter() -> Result<(), NodeError> {
 mod tests {
     use std::cell::RefCell;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use super::*;
 
@@ -181,12 +193,12 @@ mod tests {
             Ok(self.words.borrow().is_some())
         }
         fn create(&self) -> Result<Zeroizing<String>, NodeError> {
-            self.restore(&"abandon ".repeat(24))?;
+            self.restore(&"abandon ".repeat(24), None)?;
             Ok(Zeroizing::new("abandon ".repeat(24)))
         }
-        fn restore(&self, words: &str) -> Result<(), NodeError> {
+        fn restore(&self, words: &str, _backup: Option<&Path>) -> Result<usize, NodeError> {
             *self.words.borrow_mut() = Some(words.to_owned());
-            Ok(())
+            Ok(0)
         }
     }
 
@@ -199,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
         let seed = Memory { words: RefCell::new(None) };
-        let args = args::Init { restore: false, yes: true };
+        let args = args::Init { restore: false, backup: None, yes: true };
         let output = Output::new(true, false);
         assert_eq!(init(&args, &config, &seed, output).unwrap(), 0);
         let mode = fs::metadata(&config.data_dir).unwrap().permissions().mode();

@@ -5,6 +5,7 @@
 //! - What ends a command is told by the exit code ([`exit`]).
 
 mod args;
+mod backup;
 mod client;
 mod commands;
 mod duration;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bitcoin::Network;
 
 use super::error::{ConfigError, Origin};
-use super::parse::{alias, boolean, color, gossip, levels, list, network, optional, parsed, path, percent, pin, whole};
+use super::parse::{
+    alias, boolean, color, gossip, levels, list, network, optional, parsed, path, percent, pin, text, whole,
+};
 use super::read::Reader;
 use super::*;
 
@@ -32,6 +34,8 @@ pub struct Overrides {
     pub environment: BTreeMap<String, String>,
     /// The user's home directory.
     pub home: Option<PathBuf>,
+    /// `XDG_STATE_HOME`: where programs keep what belongs to this machine.
+    pub state_home: Option<PathBuf>,
 }
 
 impl Overrides {
@@ -44,7 +48,8 @@ impl Overrides {
         // Was deprecated for what it did on Windows, until Rust 1.87.
         #[allow(deprecated)]
         let home = std::env::home_dir().filter(|home| home.is_absolute());
-        Self { environment, home, ..Self::default() }
+        let state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        Self { environment, home, state_home, ..Self::default() }
     }
 }
 
@@ -89,8 +94,12 @@ impl Config {
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let (file, text) = find_file(overrides)?;
         let mut reader = layers(overrides, &file, text.as_deref())?;
-        let config = Self::read(&mut reader, file, overrides.home.as_deref())?;
+        let mut config = Self::read(&mut reader, file, overrides.home.as_deref())?;
         reader.finish()?;
+        if config.mark_dir.is_none() {
+            let home = || overrides.home.as_ref().map(|home| home.join(".local/state"));
+            config.mark_dir = overrides.state_home.clone().or_else(home).map(|state| state.join("lightnode"));
+        }
         Ok(config)
     }
 
@@ -117,8 +126,10 @@ impl Config {
             Some(dir) => absolute(expand(dir, home)?)?,
             None => default_dir(network, home)?,
         };
+        let mark_dir = r.get("mark_dir", None, optional(path))?;
         let config = Self {
             network,
+            mark_dir: mark_dir.map(|dir| absolute(expand(dir, home)?)).transpose()?,
             servers: servers(r, network)?,
             chain: Chain {
                 connect_timeout: secs(r, "chain.connect_timeout_secs", 10, 1, 300)?,
@@ -148,6 +159,13 @@ impl Config {
             },
             wallet: Wallet { gap_limit: r.get("wallet.gap_limit", 20, whole(1..=1000, "addresses"))? },
             gossip: r.get("gossip.source", GossipSource::P2p, gossip)?,
+            backup: Backup {
+                path: r
+                    .get("backup.path", Some(PathBuf::from("channels.backup")), optional(path))?
+                    .map(|path| inside(path, &data_dir, home))
+                    .transpose()?,
+                command: r.get("backup.command", Vec::new(), list(text))?,
+            },
             api: Api {
                 socket: inside(r.get("api.socket", PathBuf::from("lightnode.sock"), path)?, &data_dir, home)?,
                 tcp: r.get("api.tcp", None, optional(parsed("host:port")))?,

@@ -34,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The configuration file, whether it exists or not.
     pub file: PathBuf,
+    /// A directory of this machine, outside of `data_dir`, for the generation mark. Absent: the machine has none.
+    pub mark_dir: Option<PathBuf>,
     /// In order of preference. Empty only when none is configured and the network has no public ones.
     pub servers: Vec<Server>,
     pub chain: Chain,
@@ -43,6 +45,7 @@ pub struct Config {
     pub fees: Fees,
     pub wallet: Wallet,
     pub gossip: GossipSource,
+    pub backup: Backup,
     pub api: Api,
     pub log: Log,
 }
@@ -150,6 +153,15 @@ pub enum GossipSource {
     P2p,
     /// Rapid gossip sync from this URL, without a slash at the end.
     Rapid(String),
+}
+
+/// `[backup]`: where the list of channels goes, encrypted, whenever it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// The file that is replaced each time. Absent: none.
+    pub path: Option<PathBuf>,
+    /// A program and its arguments; it gets the same bytes on its standard input. Empty: none.
+    pub command: Vec<String>,
 }
 
 /// `[api]`

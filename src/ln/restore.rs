@@ -31,6 +31,7 @@ use lightning::util::persist::{
 use lightning::util::ser::{ReadableArgs, Writeable};
 use tokio::sync::mpsc;
 
+use super::behind::Behind;
 use super::confirm::{Confirmable, Feeder};
 use super::gossip::{Gossip, Snapshots};
 use super::persist::MAX_PENDING_UPDATES;
@@ -42,7 +43,7 @@ use crate::chain::io::BlockRef;
 use crate::config::Config;
 use crate::engine::{FeeBook, WatchInbox};
 use crate::keys::Seed;
-use crate::store::Store;
+use crate::store::{Mark, Store};
 use crate::wallet::Wallet;
 
 /// What a Lightning node is made of.
@@ -57,6 +58,10 @@ pub struct Ground<'a> {
     pub fees: FeeBook,
     /// The tip of our header tree, as stored.
     pub tip: BlockRef,
+    /// Rises with the channels' state. Absent: nothing of this is ever to be written.
+    pub mark: Option<Arc<Mark>>,
+    /// Called when a peer proves that a channel's state here is old.
+    pub behind: Behind,
     /// Called when channel state cannot be written ([`super::vault::halt`]).
     pub halt: Halt,
 }
@@ -118,7 +123,7 @@ impl Restored {
     /// Reads everything. Blocks on the disk. What LDK broadcasts from now on comes out of the second part, for
     /// [`super::broadcast::carry`]; that, and [`super::vault::keep`], have to run before the chain is told.
     pub fn restore(ground: Ground<'_>) -> Result<(Self, mpsc::UnboundedReceiver<Package>), RestoreError> {
-        let Ground { config, seed, store, wallet, inbox, fees, tip, halt } = ground;
+        let Ground { config, seed, store, wallet, inbox, fees, tip, mark, behind, halt } = ground;
         let stage = Arc::new(Stage::new(store.kv()));
         let keys = Arc::new(keys(seed)?);
         let base = Base {
@@ -187,7 +192,7 @@ impl Restored {
             }
         }
         let (vault, packages) =
-            Vault::new(stage, store.clone(), Arc::clone(&channels), Arc::clone(&chain_monitor), halt);
+            Vault::new(stage, store.clone(), Arc::clone(&channels), Arc::clone(&chain_monitor), mark, halt);
         let vault = Arc::new(vault);
         let managed = Arc::new(ManagedKv::new(Arc::clone(&base.kv), Arc::clone(&vault)));
         let sweeper = Arc::new(sweeper(&base, &managed, &wallet, channels.current_best_block())?);
@@ -208,9 +213,10 @@ impl Restored {
             IgnoringMessageHandler {},
         ));
         let presence = Arc::new(Presence::default());
+        let watchman = Arc::new(Watchman::new(Arc::clone(&channels), Arc::clone(&base.signers), behind));
         let peers = Arc::new(PeerManager::new(
             MessageHandler {
-                chan_handler: Arc::clone(&channels),
+                chan_handler: watchman,
                 route_handler: handler,
                 onion_message_handler: Arc::clone(&messenger),
                 custom_message_handler: Arc::clone(&presence),

@@ -13,6 +13,7 @@
 //! saved; when two openings cross, they may have each other's. What a peer's close pays (`to_remote`) stays with
 //! [`KeysManager`]: after a loss of the database it is found from the seed.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bitcoin::ScriptBuf;
@@ -27,12 +28,20 @@ pub struct Signers {
     wallet: Wallet,
     /// Of a channel that has not yet asked for its destination.
     promised: Mutex<Option<ScriptBuf>>,
+    /// Of the channels that were read or made in this run.
+    known: Mutex<BTreeSet<[u8; 32]>>,
 }
 
 impl Signers {
     /// Signs with `keys`, closes to `wallet`.
     pub fn new(keys: Arc<KeysManager>, wallet: Wallet) -> Self {
-        Self { keys, wallet, promised: Mutex::default() }
+        Self { keys, wallet, promised: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// The signers of all channels that were read or made in this run.
+    pub(super) fn all(&self) -> Vec<InMemorySigner> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.into_iter().map(|id| self.keys.derive_channel_signer(id)).collect()
     }
 
     /// On the disk and watched when it returns.
@@ -55,6 +64,7 @@ impl SignerProvider for Signers {
     }
 
     fn derive_channel_signer(&self, channel_keys_id: [u8; 32]) -> InMemorySigner {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(channel_keys_id);
         self.keys.derive_channel_signer(channel_keys_id)
     }
 

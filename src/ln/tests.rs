@@ -58,6 +58,8 @@ fn restore(dir: &Path) -> Result<World, RestoreError> {
         inbox,
         fees: FeeBook::new(&config.fees, None),
         tip: HeaderTree::new(Params::new(NETWORK)).tip(),
+        mark: Some(Arc::new(store.begin_mark(None).unwrap())),
+        behind: Box::new(|peer, channel| panic!("{peer} is ahead of us on {channel}")),
         halt: super::vault::halt,
     };
     let (restored, packages) = Restored::restore(ground)?;

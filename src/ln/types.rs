@@ -7,6 +7,7 @@ use lightning::sign::InMemorySigner;
 
 pub use lightning::sign::KeysManager;
 
+pub use super::behind::Watchman;
 pub use super::broadcast::Broadcaster;
 pub use super::coins::{ChangeScripts, Coins};
 pub use super::fees::Fees;
@@ -115,7 +116,7 @@ pub type RoutingHandler = dyn lightning::ln::msgs::RoutingMessageHandler + Send 
 /// Connections to peers and their messages.
 pub type PeerManager = lightning::ln::peer_handler::PeerManager<
     lightning_net_tokio::SocketDescriptor,
-    Arc<ChannelManager>,
+    Arc<Watchman>,
     Arc<RoutingHandler>,
     Arc<OnionMessenger>,
     Arc<Logger>,

@@ -6,9 +6,11 @@
 mod audit;
 mod channels;
 pub mod error;
+mod hold;
 mod money;
 mod open;
 mod payments;
+mod recovery;
 mod refusals;
 mod run;
 mod status;
@@ -23,18 +25,23 @@ use crate::config::Config;
 use crate::engine::{EngineHandle, FeeBook};
 use crate::ledger::Ledger;
 use crate::ln::Ln;
+use crate::ln::backup::Backups;
 use crate::ln::channels::Channels;
 use crate::ln::receive::Receiver;
+use crate::ln::recovery::Recovery;
 use crate::ln::send::Payer;
 use crate::ln::start::Running;
 use crate::ln::vault::Vault;
+use crate::store::Mark;
 use crate::task::{StopReason, Tasks};
 use crate::wallet::Wallet;
 
 use self::error::{Code, NodeError};
+use self::hold::Hold;
 use self::views::*;
 
 pub use self::open::{Opened, open};
+pub use self::recovery::{prepare_restore, read_backup};
 pub use crate::ln::audit::run_child as second_opinion;
 
 /// The answer to a request.
@@ -48,6 +55,8 @@ struct Shared {
     config: Config,
     tasks: Tasks,
     started_at: u64,
+    /// Whether it waits for its owner before it touches the channels.
+    hold: Hold,
     /// Since the disk was read.
     restored: OnceLock<Parts>,
     /// Since LDK was told the chain.
@@ -67,6 +76,10 @@ struct Parts {
     vault: Arc<Vault>,
     receiver: Receiver,
     payer: Payer,
+    backups: Backups,
+    /// Channels that peers are to close, if there are such.
+    recovery: Option<Arc<Recovery>>,
+    mark: Arc<Mark>,
 }
 
 impl Node {
@@ -75,6 +88,7 @@ impl Node {
             config,
             tasks,
             started_at: unix_now(),
+            hold: Hold::default(),
             restored: OnceLock::new(),
             running: OnceLock::new(),
             auditing: tokio::sync::Mutex::default(),
@@ -88,6 +102,9 @@ impl Node {
 
     /// What can be looked at.
     fn parts(&self) -> Answer<&Parts> {
+        if let Some(why) = self.0.hold.why() {
+            return Err(Hold::refusal(&why));
+        }
         self.0
             .restored
             .get()

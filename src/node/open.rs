@@ -48,8 +48,11 @@ impl Opened {
 
     /// Closes the database at the end: what was put off is written.
     pub fn closer(&self) -> impl FnOnce() -> Result<(), StoreError> + Send + use<> {
-        let store = self.store.clone();
-        move || store.close()
+        let (store, node) = (self.store.clone(), self.node());
+        move || {
+            let marked = node.0.restored.get().map_or(Ok(()), |parts| parts.mark.end(&store));
+            store.close().and(marked)
+        }
     }
 }
 

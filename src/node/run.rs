@@ -9,17 +9,21 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::error::{Code, NodeError};
+use super::hold::{Turn, behind};
 use super::open::Opened;
+use super::recovery::{give_channels_up, take_up};
 use super::{Node, Parts, audit};
 use crate::config::Config;
 use crate::engine::{self, Engine, FeeBook, Listener, WatchInbox};
 use crate::ln::Ln;
+use crate::ln::backup::Backups;
 use crate::ln::broadcast;
 use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::peers::Listening;
 use crate::ln::purposes::Purposes;
 use crate::ln::receive::Receiver;
+use crate::ln::recovery::{Recovery, given_up_payments};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Payer, PayerParts};
 use crate::ln::start::Doors as Entrance;
@@ -41,9 +45,10 @@ impl Opened {
     /// Brings the node up; returns when it runs, or when it is to stop before that. What it starts ends with the tasks.
     pub async fn run(self) -> Result<(), NodeError> {
         let node = self.node();
+        let Some(turn) = node.turn(&self.store).await? else { return Ok(()) };
         let listening =
             Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
-        let begun = tokio::task::spawn_blocking(move || self.restore(listening)).await;
+        let begun = tokio::task::spawn_blocking(move || self.restore(listening, turn)).await;
         let ready = begun.map_err(|error| failed("restore the node", &error))??;
         let shutdown = node.0.tasks.shutdown().clone();
         tokio::select! {
@@ -53,10 +58,15 @@ impl Opened {
     }
 
     /// Reads everything from the disk and starts the engine.
-    fn restore(self, listening: Listening) -> Result<Ready, NodeError> {
+    fn restore(self, listening: Listening, turn: Turn) -> Result<Ready, NodeError> {
         let Self { node, seed, master, store, ledger } = self;
         let config = node.config();
         let tasks = &node.0.tasks;
+        if let Turn::GiveUp(why) = turn {
+            give_channels_up(config, &seed, &store, &ledger, &why)?;
+        }
+        take_up(config, &seed, &store)?;
+        let mark = Arc::new(store.begin_mark(config.mark_dir.as_deref())?);
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
         let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
@@ -66,15 +76,20 @@ impl Opened {
             seed: &seed,
             store: store.clone(),
             wallet: wallet.clone(),
-            inbox,
+            inbox: inbox.clone(),
             fees: fees.clone(),
             tip: machine.tree().tip(),
+            mark: Some(Arc::clone(&mark)),
+            behind: behind(store.clone()),
             halt: vault::halt,
         };
         let (restored, packages) =
             Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
         let purposes = Arc::new(Purposes::new(wallet.clone(), restored.ln().chain_monitor.clone()));
-        let listeners: Vec<Arc<dyn Listener>> = vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
+        let recovery = Recovery::open(&store, restored.ln(), &inbox)?;
+        let mut listeners: Vec<Arc<dyn Listener>> =
+            vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
+        listeners.extend(recovery.clone().map(|recovery| recovery as Arc<dyn Listener>));
         let pool = engine::pool(config, &store)?;
         let engine_parts =
             engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
@@ -104,6 +119,8 @@ impl Opened {
             desk: desk.clone(),
             doors: Doors { accept: policy, dial },
         };
+        let backups = Backups::new(&ln, &seed, config);
+        tasks.spawn("backup", backups.clone().keep(restored.vault().changes(), tasks.shutdown().clone()));
         let parts = Parts {
             channels: Channels::new(
                 ln.channels.clone(),
@@ -128,6 +145,9 @@ impl Opened {
             engine: handle,
             fees,
             ln,
+            backups,
+            recovery,
+            mark,
         };
         let first = node.0.restored.set(parts).is_ok();
         debug_assert!(first, "a node is restored once");
@@ -150,6 +170,9 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
         .start(tasks, Entrance { identity: &node.config().node, listening, wanted: dials }, handle)
         .await
         .map_err(|error| failed("announce the node", &error))?;
+    if let Some(recovery) = node.parts()?.recovery.clone() {
+        tasks.spawn("recovery", recovery.run(running.ln.clone(), running.peers.clone(), tasks.shutdown().clone()));
+    }
     let first = node.0.running.set(running).is_ok();
     debug_assert!(first, "a node starts once");
     node.blocking(|node| Ok(node.parts()?.ln.store.came_up()?)).await?;
@@ -160,7 +183,7 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
 
 /// What a crash left open: payments that never left, coins of fundings that never were.
 fn settle(parts: &Parts) -> Result<(), NodeError> {
-    parts.payer.reconcile()?;
+    parts.payer.reconcile(&given_up_payments(&parts.ln.store)?)?;
     let Ln { channels, chain_monitor, .. } = &parts.ln;
     release_orphans(&parts.wallet, channels, chain_monitor)?;
     Ok(())

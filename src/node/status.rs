@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use super::channels::word;
-use super::views::{ChannelCounts, Server, State, Status, Tip};
+use super::hold::WAYS_OUT;
+use super::views::{ChannelCounts, RecoveryState, Server, State, Status, Tip};
 use super::{Answer, Node, Parts, unix, unix_now};
 use crate::engine::{EngineState, Phase};
 use crate::ln::channels::Standing;
@@ -13,6 +14,7 @@ impl Node {
     /// Answers in every state.
     pub async fn status(&self) -> Answer<Status> {
         let Ok(parts) = self.parts() else { return Ok(self.starting()) };
+        let recovery = parts.recovery_state();
         let (engine, running) = (parts.engine.state(), self.0.running.get());
         let channels = self.channels().await?;
         let count = |standing| channels.iter().filter(|channel| channel.state == word(standing)).count();
@@ -21,7 +23,10 @@ impl Node {
             None => (0, 0),
         };
         Ok(Status {
-            state: state(&engine, running.is_some()),
+            state: match (state(&engine, running.is_some()), &recovery) {
+                (State::Ready, Some(recovery)) => State::Degraded(recovery.summary()),
+                (state, _) => state,
+            },
             node_id: Some(parts.ln.node_id().to_string()),
             tip: engine.tip.map(|tip| Tip {
                 height: tip.height,
@@ -29,7 +34,7 @@ impl Node {
                 time: tip.time.into(),
                 age_secs: unix_now().saturating_sub(tip.time.into()),
             }),
-            waits_for: self.waits(parts, &engine),
+            waits_for: self.waits(parts, &engine, recovery.as_ref()),
             servers: engine.servers.iter().map(server).collect(),
             audit: self.audit_finding().await?,
             peers_connected: connected,
@@ -43,20 +48,26 @@ impl Node {
             balance: Some(self.balance().await?),
             listening: running
                 .map_or(Vec::new(), |running| running.listening.iter().map(ToString::to_string).collect()),
+            recovery,
+            backup: Some(parts.backup_state()),
             ..self.starting()
         })
     }
 
     fn starting(&self) -> Status {
         let config = self.config();
+        let (state, waits_for) = match self.0.hold.why() {
+            Some(why) => (State::Halted(why), WAYS_OUT.into()),
+            None => (State::Starting, "its channels to be read from the disk".into()),
+        };
         Status {
-            state: State::Starting,
+            state,
             version: env!("CARGO_PKG_VERSION").into(),
             network: config.network.to_string(),
             node_id: None,
             alias: config.node.alias.clone(),
             tip: None,
-            waits_for: vec!["its channels to be read from the disk".into()],
+            waits_for: vec![waits_for],
             servers: Vec::new(),
             audit: None,
             peers_connected: 0,
@@ -64,11 +75,13 @@ impl Node {
             channels: ChannelCounts::default(),
             balance: None,
             listening: Vec::new(),
+            recovery: None,
+            backup: None,
             started_at: self.0.started_at,
         }
     }
 
-    fn waits(&self, parts: &Parts, engine: &EngineState) -> Vec<String> {
+    fn waits(&self, parts: &Parts, engine: &EngineState, recovery: Option<&RecoveryState>) -> Vec<String> {
         let mut waits = waits_for(engine);
         let (reserve, confirmed) = (parts.channels.reserve_sat(), parts.wallet.balance(0).confirmed_sat);
         if confirmed < reserve {
@@ -81,6 +94,14 @@ impl Node {
         if !closing.is_empty() {
             let sat: u64 = closing.iter().map(|one| one.amount_sat).sum();
             waits.push(format!("{sat} sat from closed channels to come back (`lightnode balance` shows until when)"));
+        }
+        for lost in recovery.into_iter().flat_map(|recovery| &recovery.channels) {
+            if let Some(what) = &lost.waits_for {
+                waits.push(format!("channel {:.12}, {} sat, given up: {what}", lost.channel_id, lost.capacity_sat));
+            }
+        }
+        if let Some(trouble) = parts.backups.state().trouble {
+            waits.push(format!("the backup of the channels: {trouble}"));
         }
         waits
     }

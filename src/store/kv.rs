@@ -171,6 +171,25 @@ impl KvChange {
     }
 }
 
+impl Store {
+    /// Takes keys out of LDK's sight, in a transaction of [`Store::write`]: the key of these namespaces, or all of
+    /// theirs, stay under a primary namespace that begins with `under`.
+    pub fn kv_put_aside(
+        tx: &rusqlite::Transaction<'_>,
+        primary: &str,
+        secondary: &str,
+        key: Option<&str>,
+        under: &str,
+    ) -> rusqlite::Result<()> {
+        tx.execute(
+            "UPDATE kv SET primary_ns = ?4 || primary_ns
+             WHERE primary_ns = ?1 AND secondary_ns = ?2 AND (?3 IS NULL OR key = ?3)",
+            (primary, secondary, key, under),
+        )
+        .map(|_| ())
+    }
+}
+
 impl KvStore {
     pub(super) fn new(store: Store) -> Self {
         Self { store }

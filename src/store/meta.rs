@@ -1,6 +1,6 @@
 //! Small values of other rooms, by name.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{Store, StoreError};
 
@@ -16,13 +16,16 @@ impl Store {
             return Ok(());
         }
         let (key, value) = (key.to_owned(), value.to_owned());
-        self.write("keep a value", move |tx| {
-            tx.execute(
-                "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
-                (key, value),
-            )
-            .map(|_| ())
-        })
+        self.write("keep a value", move |tx| Self::meta_put(tx, &key, &value))
+    }
+
+    /// As [`Self::set_meta`], in a transaction of [`Self::write`].
+    pub fn meta_put(tx: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+        tx.prepare_cached(
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+        )?
+        .execute((key, value))
+        .map(|_| ())
     }
 }
 

@@ -19,6 +19,7 @@ mod headers;
 mod history;
 mod kv;
 mod lock;
+mod mark;
 mod meta;
 mod outbox;
 mod peers;
@@ -40,6 +41,7 @@ use rusqlite::{Connection, Transaction};
 pub use self::bans::Ban;
 pub use self::error::StoreError;
 pub use self::kv::{KvChange, KvStore};
+pub use self::mark::{Advance, MARK_FILE, Mark, Standing};
 pub use self::outbox::{OutboxEntry, Verdict};
 pub use self::peers::KnownPeer;
 

@@ -94,6 +94,7 @@ impl Daemon {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let mut command = Command::new(LIGHTNODE);
         command.args(["--data-dir".as_ref(), self.folder.as_os_str(), "run".as_ref()]);
+        command.env("XDG_STATE_HOME", self.state_home());
         self.process = Some(Process::spawn(&self.name, &command, &self.folder.with_extension("log")));
     }
 
@@ -168,6 +169,7 @@ impl Daemon {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(LIGHTNODE);
         command.arg("--data-dir").arg(&self.folder).args(words).stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", self.state_home());
         command
     }
 
@@ -281,6 +283,11 @@ impl Daemon {
     /// Its data directory.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What belongs to the machine that the nodes of this test run on, and to none of their folders.
+    pub(crate) fn state_home(&self) -> PathBuf {
+        self.folder.with_file_name("machine")
     }
 
     /// Its API socket.

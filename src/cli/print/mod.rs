@@ -12,7 +12,7 @@ pub(super) use audit::audit;
 pub(super) use book::{entry, history, outcome};
 pub(super) use channels::{channels, closing, opened, peer, peers};
 pub(super) use money::{address, balance, decoded, invoice, sent};
-pub(super) use status::status;
+pub(super) use status::{backup, status};
 
 use crate::text::escape_whole;
 

@@ -4,6 +4,7 @@ use super::layout::Pairs;
 use super::{safe, verbatim};
 use crate::amount::{grouped, sat};
 use crate::api::types::{Server, State, Status};
+use crate::cli::backup::Written;
 use crate::cli::when::{relative, span};
 
 pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
@@ -76,11 +77,39 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
             pairs.add("closing", format!("{} on the way back, see `lightnode balance`", sat(all)));
         }
     }
+    for (index, lost) in status.recovery.iter().flat_map(|recovery| &recovery.channels).enumerate() {
+        let state = match &lost.closing_txid {
+            Some(txid) => format!("closed by {}", verbatim(txid)),
+            None => "not closed by its peer yet".to_owned(),
+        };
+        let text = format!("channel {:.12} of {}: {state}", verbatim(&lost.channel_id), sat(lost.capacity_sat));
+        pairs.add(if index == 0 { "given up" } else { "" }, text);
+    }
+    if let Some(backup) = &status.backup {
+        let trouble = backup.trouble.as_deref().map(|trouble| format!("NOT WRITTEN: {}", safe(trouble)));
+        let path = backup.path.as_deref().map(safe);
+        pairs.add("backup", trouble.or(path).unwrap_or_else(|| "none is configured".to_owned()));
+    }
     let listening: Vec<String> = status.listening.iter().map(|at| verbatim(at)).collect();
     pairs.add("listening", if listening.is_empty() { "no, it only dials".to_owned() } else { listening.join(", ") });
     let up = span(now.saturating_sub(status.started_at));
     pairs.add("version", format!("lightnode {}, up {up}", safe(&status.version)));
     pairs.draw()
+}
+
+/// `backup`
+pub(in crate::cli) fn backup(written: &Written) -> String {
+    let mut text = format!("{} in the backup\n", super::count(written.channels, "channel"));
+    for file in &written.files {
+        text.push_str(&format!("written to {}\n", safe(file)));
+    }
+    if let Some(trouble) = &written.trouble {
+        text.push_str(&format!("NOT WRITTEN where the configuration says: {}\n", safe(trouble)));
+    }
+    if written.files.is_empty() && written.trouble.is_none() {
+        text.push_str("no file is configured (backup.path): name one, as in `lightnode backup FILE`\n");
+    }
+    text
 }
 
 fn server(server: &Server, now: u64) -> String {
@@ -149,6 +178,8 @@ mod tests {
                 ..Balance::default()
             }),
             listening: vec!["0.0.0.0:9735".into()],
+            recovery: None,
+            backup: None,
             started_at: 1_000_300 - 7300,
         }
     }

@@ -1,6 +1,6 @@
 //! What became of payments while the node was down.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bitcoin::hex::FromHex;
 use lightning::ln::channelmanager::{PaymentId, RecentPaymentDetails};
@@ -12,7 +12,10 @@ use crate::store::StoreError;
 impl Payer {
     /// Compares the book's open payments with LDK's at a start, before anything is paid. What LDK does not know has
     /// never left and has failed for certain; what it knows is open, and its events settle it. Blocks.
-    pub fn reconcile(&self) -> Result<(), StoreError> {
+    ///
+    /// `given_up` are the ids of those whose channels were given up with them: LDK knows nothing of these, and they
+    /// may have arrived.
+    pub fn reconcile(&self, given_up: &BTreeSet<String>) -> Result<(), StoreError> {
         let _handing_over = self.hand_over.lock();
         let known: HashMap<PaymentId, RecentPaymentDetails> =
             self.manager.list_recent_payments().into_iter().map(|payment| (payment_id(&payment), payment)).collect();
@@ -21,6 +24,12 @@ impl Payer {
                 tracing::error!(id = %record.id, "a payment in the book has no payment hash for an id");
                 continue;
             };
+            if given_up.contains(&record.id) {
+                let reason =
+                    "its channel was given up while the payment was out: only the payee knows whether it arrived";
+                self.ledger.unknown(bytes, reason, None)?;
+                continue;
+            }
             let hash = PaymentHash(bytes);
             match fate(known.get(&PaymentId(bytes)), self.open_until(hash)) {
                 Fate::NeverLeft => {

@@ -152,6 +152,8 @@ impl Node {
             inbox,
             fees: FeeBook::new(&config.fees, None),
             tip: HeaderTree::new(Params::new(NETWORK)).tip(),
+            mark: Some(Arc::new(store.begin_mark(None).unwrap())),
+            behind: Box::new(|peer, channel| panic!("{peer} is ahead of us on {channel}")),
             halt: crate::ln::vault::halt,
         };
         let (restored, mut packages) = Restored::restore(ground).unwrap();
@@ -231,7 +233,7 @@ impl Node {
             _watches,
             _dials,
         };
-        node.payer.reconcile().unwrap();
+        node.payer.reconcile(&BTreeSet::new()).unwrap();
         release_orphans(&node.wallet, &node.ln.channels, &node.ln.chain_monitor).unwrap();
         chain.tell_all(&node);
         let Node { ln, peers, tasks, shutdown, .. } = &node;

@@ -37,12 +37,12 @@ use lightning::util::persist::{
     CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE, KVStore,
 };
 use lightning::util::ser::Writeable;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::types::{ChainMonitor, ChannelManager, Kv, PeerManager};
-use crate::store::{KvChange, Store, StoreError};
+use crate::store::{Advance, KvChange, Mark, Store, StoreError};
 use crate::task::Shutdown;
 
 pub use self::stage::{Batch, Package, Stage};
@@ -76,6 +76,10 @@ pub struct Vault {
     peers: OnceLock<Arc<PeerManager>>,
     /// Where packages go once they are in the outbox.
     packages: mpsc::UnboundedSender<Package>,
+    /// Rises with what is written, so that a copy of the database that is put back is noticed.
+    mark: Option<Arc<Mark>>,
+    /// Counts the writes.
+    written: watch::Sender<u64>,
     halt: Halt,
     /// One flush at a time, so that an older manager never follows a newer one.
     one: Mutex<()>,
@@ -92,6 +96,7 @@ impl Vault {
         store: Store,
         channels: Arc<ChannelManager>,
         monitors: Arc<ChainMonitor>,
+        mark: Option<Arc<Mark>>,
         halt: Halt,
     ) -> (Self, mpsc::UnboundedReceiver<Package>) {
         let (packages, receiver) = mpsc::unbounded_channel();
@@ -102,6 +107,8 @@ impl Vault {
             monitors,
             peers: OnceLock::new(),
             packages,
+            mark,
+            written: watch::Sender::default(),
             halt,
             one: Mutex::default(),
             owed: AtomicBool::new(false),
@@ -116,6 +123,11 @@ impl Vault {
         let _ = self.peers.set(peers);
     }
 
+    /// Changes after each write of channel state.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
+    }
+
     /// The manager is to be written, alone if nothing comes along in time.
     fn owe(&self) {
         self.owed.store(true, Ordering::SeqCst);
@@ -125,6 +137,7 @@ impl Vault {
     /// Writes what is staged together with the manager; without anything to write it does nothing. Blocks for one fsync.
     /// Never called from inside LDK.
     pub fn flush(&self) {
+        let Some(mark) = &self.mark else { return };
         let one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
         // The stage first: the manager then knows of every update that is written with it.
         let mut batch = self.stage.take();
@@ -134,11 +147,12 @@ impl Vault {
             return;
         }
         let manager = self.stage.seal(&mut batch, || self.channels.encode());
-        if let Err(error) = self.write(&batch, manager) {
-            (self.halt)(&format!(
+        match self.write(&batch, manager, mark) {
+            Ok(advance) => mark.publish(advance),
+            Err(error) => (self.halt)(&format!(
                 "the channels' state could not be written: {error}. Nothing acknowledged is lost: no peer was told what \
                  is not on disk. Look after the disk, then start again"
-            ));
+            )),
         }
         self.stage.written();
         let Batch { completed, packages, .. } = batch;
@@ -153,21 +167,24 @@ impl Vault {
             let _ = self.packages.send(package);
         }
         drop(one);
+        self.written.send_modify(|count| *count += 1);
         if let (false, Some(peers)) = (completed.is_empty(), self.peers.get()) {
             peers.process_events();
         }
     }
 
-    fn write(&self, batch: &Batch, manager: Vec<u8>) -> Result<(), StoreError> {
+    fn write(&self, batch: &Batch, manager: Vec<u8>, mark: &Arc<Mark>) -> Result<Advance, StoreError> {
         let [primary, secondary, key] = MANAGER;
         let manager = KvChange::put(primary, secondary, key, manager);
         let (changes, packages) = (Arc::clone(&batch.changes), batch.packages.clone());
         // A clock before 1970 only makes the outbox row look old.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mark = Arc::clone(mark);
         self.store.write("write the channels' state", move |tx| {
             manager.apply(tx)?;
             changes.iter().try_for_each(|change| change.apply(tx))?;
-            packages.iter().try_for_each(|package| Store::outbox_put(tx, package, "lightning", now))
+            packages.iter().try_for_each(|package| Store::outbox_put(tx, package, "lightning", now))?;
+            mark.advance(tx)
         })
     }
 }

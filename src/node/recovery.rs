@@ -1,0 +1,221 @@
+//! Recovery, as the assembly and the API see it: what a restore left to be taken up, channels to be given up, and how
+//! far it has come.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use bitcoin::hex::DisplayHex;
+
+use super::error::{Code, NodeError};
+use super::hold::BEHIND;
+use super::views::{BackupMade, BackupState, LostChannel, RecoveryState};
+use super::{Answer, Node, Parts};
+use crate::config::Config;
+use crate::engine::{self, FeeBook, WatchInbox};
+use crate::keys::Seed;
+use crate::ledger::{ClosedChannel, Ledger};
+use crate::ln::backup::{BYTES_AT_MOST, Contents, Trouble};
+use crate::ln::recovery::{Lost, Record, give_up};
+use crate::ln::restore::{Ground, Restored};
+use crate::ln::vault;
+use crate::store::Store;
+use crate::wallet::Wallet;
+
+/// What `init --restore` leaves for the first start: a backup, or an empty file for the words alone.
+const RESTORE_FILE: &str = "restore";
+
+/// Leaves a restore to be taken up by the first start; how many channels the backup names. Checks the backup first.
+pub fn prepare_restore(config: &Config, words: &str, backup: Option<&[u8]>) -> Result<usize, NodeError> {
+    let seed = Seed::from_words(words).map_err(|error| NodeError::new(Code::BadRequest, error.to_string()))?;
+    let count = match backup {
+        Some(bytes) => open_backup(bytes, &seed, config)?.channels.len(),
+        None => 0,
+    };
+    let path = config.data_dir.join(RESTORE_FILE);
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(backup.unwrap_or_default()).and_then(|()| file.sync_all()))
+        .map_err(|error| NodeError::new(Code::Failed, format!("could not write {}: {error}", path.display())))?;
+    Ok(count)
+}
+
+fn open_backup(bytes: &[u8], seed: &Seed, config: &Config) -> Result<Contents, NodeError> {
+    Contents::open(bytes, &seed.backup_key(), config.network)
+        .map_err(|error| NodeError::new(Code::BadRequest, error.to_string()))
+}
+
+/// Takes up what `init --restore` left, durably, and then removes it. Once: a recovery that is under way stays.
+pub(super) fn take_up(config: &Config, seed: &Seed, store: &Store) -> Result<(), NodeError> {
+    let path = config.data_dir.join(RESTORE_FILE);
+    let failed = |error: std::io::Error| NodeError::new(Code::Failed, format!("{}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    match fs::File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file.and_then(|file| file.take(BYTES_AT_MOST as u64 + 1).read_to_end(&mut bytes)).map_err(failed)?,
+    };
+    if Record::load(store)?.is_none() {
+        let channels = match bytes.is_empty() {
+            true => None,
+            false => Some(open_backup(&bytes, seed, config)?.channels),
+        };
+        tracing::info!(channels = channels.as_ref().map_or(0, Vec::len), "a recovery begins");
+        Record::restored(super::unix_now(), channels).save(store)?;
+    }
+    fs::remove_file(&path).map_err(failed)
+}
+
+/// Gives all open channels of this database up, and writes them into the book.
+pub(super) fn give_channels_up(
+    config: &Config,
+    seed: &Seed,
+    store: &Store,
+    ledger: &Ledger,
+    why: &str,
+) -> Result<(), NodeError> {
+    let broken = |what: &str| {
+        let what = what.to_owned();
+        move |error: &dyn std::error::Error| NodeError::new(Code::Internal, format!("could not {what}: {error}"))
+    };
+    let machine = engine::restore(store, config.network).map_err(|error| broken("take up the chain")(&error))?;
+    // Nobody reads what is asked for: all of this is only looked at.
+    let (inbox, _watches) = WatchInbox::new();
+    let master = seed.wallet_xprv(config.network);
+    let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
+    let ground = Ground {
+        config,
+        seed,
+        store: store.clone(),
+        wallet,
+        inbox,
+        fees: FeeBook::load(store, &config.fees)?,
+        tip: machine.tree().tip(),
+        mark: None,
+        behind: super::hold::behind(store.clone()),
+        halt: vault::halt,
+    };
+    let (restored, _packages) = Restored::restore(ground).map_err(|error| broken("read the channels")(&error))?;
+    let payments: Vec<String> = ledger.open_sends()?.into_iter().map(|record| record.id).collect();
+    let balances: Vec<(String, u64)> = restored
+        .ln()
+        .channels
+        .list_channels()
+        .iter()
+        .map(|channel| (channel.channel_id.to_string(), channel.outbound_capacity_msat))
+        .collect();
+    let record = give_up(store, restored, why, &payments, BEHIND)?;
+    tracing::warn!(
+        channels = record.channels.len(),
+        why,
+        "the channels are given up; their peers are asked to close them"
+    );
+    for Lost { channel, .. } in record.channels {
+        let balance = balances.iter().find(|(id, _)| *id == channel.channel_id).map(|(_, msat)| *msat);
+        ledger.channel_closed(ClosedChannel {
+            channel_id: channel.channel_id,
+            peer: Some(channel.peer.to_string()),
+            funding: Some(channel.funding.to_string()),
+            capacity_sat: Some(channel.capacity_sat),
+            balance_msat: balance,
+            reason: format!("given up: {why}"),
+            closed_at: super::unix_now(),
+        })?;
+    }
+    Ok(())
+}
+
+impl Parts {
+    /// How far a recovery has come.
+    pub(super) fn recovery_state(&self) -> Option<RecoveryState> {
+        let record = self.recovery.as_ref()?.state()?;
+        let channels = record.channels.iter().map(|lost| self.lost(lost)).collect();
+        Some(RecoveryState {
+            why: record.why.clone(),
+            since: record.since,
+            channels,
+            found_sat: record.waiting_sat(),
+            looking: record.is_looking(),
+            looks_until_height: record.looks_until(),
+        })
+    }
+
+    fn lost(&self, Lost { channel, closed }: &Lost) -> LostChannel {
+        let waits_for = match closed {
+            Some(_) => None,
+            None if self.ln.presence.is_connected(&channel.peer) => {
+                Some("its peer was asked to close it; the close has to be confirmed".to_owned())
+            }
+            None if channel.addresses.is_empty() => {
+                Some(format!("its peer, whose address is not known: `lightnode peer add {}@HOST:PORT`", channel.peer))
+            }
+            None => Some(format!("its peer to be reached at {}", channel.addresses.join(" or "))),
+        };
+        LostChannel {
+            channel_id: channel.channel_id.clone(),
+            peer: channel.peer.to_string(),
+            capacity_sat: channel.capacity_sat,
+            closing_txid: closed.map(|closed| closed.txid.to_string()),
+            waits_for,
+        }
+    }
+
+    /// How the backup stands.
+    pub(super) fn backup_state(&self) -> BackupState {
+        let state = self.backups.state();
+        BackupState {
+            path: self.backups.path().map(|path| path.display().to_string()),
+            written_at: state.written_at,
+            trouble: state.trouble,
+        }
+    }
+}
+
+impl RecoveryState {
+    /// One line for `status`.
+    pub(super) fn summary(&self) -> String {
+        let open = self.channels.iter().filter(|channel| channel.closing_txid.is_none()).count();
+        let mut parts = Vec::new();
+        if open > 0 {
+            parts.push(format!("{open} of {} channels are not closed by their peers yet", self.channels.len()));
+        }
+        if self.looking {
+            parts.push("the chain is looked through for closed channels".into());
+        }
+        if self.found_sat > 0 {
+            parts.push(format!("{} sat of closed channels are found and wait for 6 confirmations", self.found_sat));
+        }
+        if parts.is_empty() {
+            parts.push(match self.looks_until_height {
+                Some(height) => format!("closes of channels are looked for until block {height}"),
+                None => "what was found is on its way to the wallet".into(),
+            });
+        }
+        format!("recovery ({}): {}", self.why, parts.join("; "))
+    }
+}
+
+impl Node {
+    /// `backup`: the channels, encrypted, for the caller; also written to where it goes by itself.
+    pub async fn backup(&self) -> Answer<BackupMade> {
+        let backups = self.parts()?.backups.clone();
+        let written = match backups.write().await {
+            Ok(()) => backups.path().map(|path| path.display().to_string()),
+            // The caller has its own copy in this answer; what failed is shown by `status` and tried again.
+            Err(Trouble::File { .. } | Trouble::Command(_)) => None,
+            Err(error) => return Err(NodeError::new(Code::Failed, error.to_string())),
+        };
+        let trouble = backups.state().trouble;
+        let (bytes, channels) = self
+            .blocking(move |_| backups.seal().map_err(|error| NodeError::new(Code::Failed, error.to_string())))
+            .await?;
+        Ok(BackupMade { channels, path: written, trouble, content: bytes.to_lower_hex_string() })
+    }
+}
+
+/// The backup's file as it was given, within bounds.
+pub fn read_backup(path: &Path) -> Result<Vec<u8>, NodeError> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(BYTES_AT_MOST as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| NodeError::new(Code::BadRequest, format!("could not read {}: {error}", path.display())))?;
+    Ok(bytes)
+}
