@@ -246,6 +246,8 @@ class Daemon:
         self.child = None
 
     def start(self, env=None):
+        # The generation marks of these nodes are not for the machine's own state directory.
+        env = {"XDG_STATE_HOME": str(self.world.folder / "machine"), **(env or {})}
         self.child = self.world.spawn(self.name, self.command("run"), env)
         return self
 

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
-use crate::support::scenes::{DEPOSIT, open, pay, two_nodes_with_a_channel};
+use crate::support::scenes::{DEPOSIT, mine_until, open, pay, two_nodes_with_a_channel};
+use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
 #[test]
@@ -41,6 +43,110 @@ fn an_older_copy_of_the_directory_is_refused_and_nothing_is_broadcast() {
     alice.kill();
     alice.start();
     halted(&alice);
+}
+
+#[test]
+fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_back() {
+    let world = World::new();
+    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    let copy = copied(&mut alice);
+    alice.start();
+    alice.ready();
+    alice.usable(1);
+    pay(&alice, &bob, 100_000);
+    alice.kill();
+    put_back(&alice, &copy);
+    alice.start();
+    halted(&alice);
+    alice.json(&["recover"]);
+    comes_back(&world, &alice, &bob, DEPOSIT - 100_000);
+    assert_eq!(alice.run(&["recover"]).code, 2, "there is nothing more to recover");
+    assert_eq!(alice.entries("channel_close").len(), 1);
+}
+
+#[test]
+fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
+    let world = World::new();
+    let proxy = world.proxy();
+    let (mut alice, bob) =
+        (Daemon::with_servers(&world, "alice", &[proxy.url()]).started(), Daemon::new(&world, "bob").started());
+    alice.funded(&world, DEPOSIT);
+    open(&world, &alice, &bob, &[]);
+    let copy = copied(&mut alice);
+    alice.start();
+    alice.ready();
+    alice.usable(1);
+    pay(&alice, &bob, 100_000);
+    alice.kill();
+    put_back(&alice, &copy);
+    // What only the machine knew is lost too: nothing but the peer can tell.
+    fs::remove_dir_all(alice.state_home()).expect("the test's own folder");
+
+    let mark = proxy.mark();
+    alice.start();
+    let mut first = alice.take_process();
+    let ended = first.wait(Duration::from_secs(60));
+    assert_eq!(ended.code(), Some(6), "{}", first.log().tail(40));
+    assert!(first.log().contains("proved that channel"), "{}", first.log().tail(40));
+    assert_eq!(proxy.since(mark).count("blockchain.transaction.broadcast"), 0);
+    assert!(world.bitcoind.mempool().is_empty(), "something was broadcast");
+
+    alice.start();
+    let in_recovery = |status: &Value| status["recovery"]["why"].as_str().is_some_and(|why| why.contains("proved"));
+    eventually("alice to be in recovery", || alice.answering(), in_recovery);
+    comes_back(&world, &alice, &bob, DEPOSIT - 100_000);
+    // It was this process all the while, and the next one is as any other.
+    alice.stop();
+    alice.start();
+    alice.ready();
+}
+
+#[test]
+fn a_lost_disk_comes_back_from_the_words_and_the_backup_even_when_stopped_in_the_middle() {
+    let world = World::new();
+    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    pay(&alice, &bob, 100_000);
+    let (file, words) = (saved(&world, &alice), words(&alice));
+    alice.kill();
+    fs::remove_dir_all(alice.folder()).expect("the test's own folder");
+
+    let mut again = Daemon::new(&world, "again");
+    let made = again.run_with_input(&["init", "--restore", "--backup", &file, "--yes"], &words);
+    assert_eq!((made.code, &made.json()["channels"]), (0, &1.into()), "{made:?}");
+    again.start();
+    eventually("bob's close", || world.bitcoind.mempool(), |all| !all.is_empty());
+    again.kill();
+    world.bitcoind.mine(2);
+    again.start();
+    let found = |status: &Value| status["recovery"]["found_sat"].as_u64().is_some_and(|sat| sat > 390_000);
+    let status = eventually("the output to be found", || again.answering(), found);
+    assert!(status["recovery"]["channels"][0]["closing_txid"].is_string(), "{status}");
+    let seen = on_a_terminal(&again, &["status"]);
+    assert!(plain(&seen.stdout).contains("given up"), "{seen:?}");
+    again.stop();
+    again.start();
+    comes_back(&world, &again, &bob, DEPOSIT - 100_000);
+}
+
+#[test]
+fn the_words_alone_find_what_a_close_has_paid() {
+    let world = World::new();
+    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    pay(&alice, &bob, 100_000);
+    let words = words(&alice);
+    alice.kill();
+    fs::remove_dir_all(alice.folder()).expect("the test's own folder");
+    let id = bob.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    bob.json(&["close", &id, "--force"]);
+    eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    world.bitcoind.mine(6);
+
+    let mut again = Daemon::new(&world, "again");
+    assert_eq!(again.run_with_input(&["init", "--restore", "--yes"], &words).code, 0);
+    again.start();
+    let state = |status: &Value| status["recovery"]["looks_until_height"].is_u64();
+    eventually("the look to be through", || again.answering(), state);
+    mine_until(&world, 10, &[&again], || is_whole(&again, DEPOSIT - 100_000));
 }
 
 #[test]
@@ -123,6 +229,36 @@ fn wrong_words_do_not_open_a_backup_and_leave_nothing_behind() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("does not open with these words"), "{ran:?}");
     assert!(!wrong.folder().join("seed").exists() && !wrong.folder().join("restore").exists());
+}
+
+/// The peer closes, our share is swept to the wallet, and the node is as any other again.
+fn comes_back(world: &World, node: &Daemon, peer: &Daemon, sat: u64) {
+    let close = || world.bitcoind.mempool().len() + closed(node);
+    eventually("the peer's close", close, |count| *count > 0);
+    mine_until(world, 20, &[node], || is_whole(node, sat));
+    world.bitcoind.mine(6);
+    node.ready();
+    let status = node.answering();
+    assert!(status["recovery"].is_null(), "{status}");
+    peer.without_channels();
+}
+
+/// Channels whose close is in a block.
+fn closed(node: &Daemon) -> usize {
+    let status = node.answering();
+    let channels = status["recovery"]["channels"].as_array().cloned().unwrap_or_default();
+    channels.iter().filter(|channel| channel["closing_txid"].is_string()).count()
+}
+
+/// All the money is in the wallet, but for the fees of opening, closing and sweeping.
+fn is_whole(node: &Daemon, sat: u64) -> bool {
+    let there = node.balance("onchain_confirmed_sat");
+    assert!(there <= sat, "{there} of {sat} sat");
+    there > sat - 20_000
+}
+
+fn words(node: &Daemon) -> String {
+    fs::read_to_string(node.folder().join("seed")).expect("the seed's file").trim().to_string()
 }
 
 /// Stopped, and copied as it is.
