@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::proxy::Proxy;
 use crate::support::scenes::{DEPOSIT, mine_until, open, pay, two_nodes_with_a_channel};
 use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
@@ -15,45 +16,44 @@ use crate::support::world::World;
 #[test]
 fn an_older_copy_of_the_directory_is_refused_and_nothing_is_broadcast() {
     let world = World::new();
-    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    let proxy = world.proxy();
+    let (mut alice, bob) = alice_behind(&world, &proxy);
     let copy = copied(&mut alice);
-    alice.start();
-    alice.ready();
-    alice.usable(1);
-    pay(&alice, &bob, 100_000);
+    goes_on(&mut alice, &bob);
     alice.kill();
     put_back(&alice, &copy);
 
+    let mark = proxy.mark();
     alice.start();
     let status = halted(&alice);
     let why = status["why"].as_str().expect("a reason");
     assert!(why.contains("older copy") && why.contains("nothing was sent"), "{why}");
     assert!(status["waits_for"][0].as_str().expect("a way out").contains("lightnode recover"), "{status}");
-    for command in [&["balance"][..], &["pay", "lnbc1"], &["receive", "1k"], &["channels"]] {
+    for command in [&["balance"][..], &["receive", "1k"], &["channels"], &["send", &world.bitcoind.new_address(), "1k"]]
+    {
         let ran = alice.run(command);
         assert_eq!(ran.code, 6, "{ran:?}");
         assert!(ran.stderr.contains("lightnode recover"), "{ran:?}");
     }
-    world.bitcoind.mine(3);
-    bob.at_height(world.bitcoind.height());
-    assert!(world.bitcoind.mempool().is_empty(), "something was broadcast");
-    assert!(!bob.log().contains("channel_reestablish for unknown"), "bob was told something");
-    assert_eq!(bob.json(&["channels"]).as_array().map(Vec::len), Some(1), "bob's channel lives");
     // It does not help to try again.
     alice.kill();
     alice.start();
     halted(&alice);
+    world.bitcoind.mine(3);
+    bob.at_height(world.bitcoind.height());
+    assert_eq!(proxy.since(mark).requests().count(), 0, "a server was asked for something");
+    assert!(world.bitcoind.mempool().is_empty(), "something was broadcast");
+    assert_eq!(bob.json(&["channels"]).as_array().map(Vec::len), Some(1), "bob's channel lives");
+    assert!(bob.entries("channel_close").is_empty());
 }
 
 #[test]
 fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_back() {
     let world = World::new();
-    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    let proxy = world.proxy();
+    let (mut alice, bob) = alice_behind(&world, &proxy);
     let copy = copied(&mut alice);
-    alice.start();
-    alice.ready();
-    alice.usable(1);
-    pay(&alice, &bob, 100_000);
+    goes_on(&mut alice, &bob);
     alice.kill();
     put_back(&alice, &copy);
     alice.start();
@@ -68,15 +68,9 @@ fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_back() {
 fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
     let world = World::new();
     let proxy = world.proxy();
-    let (mut alice, bob) =
-        (Daemon::with_servers(&world, "alice", &[proxy.url()]).started(), Daemon::new(&world, "bob").started());
-    alice.funded(&world, DEPOSIT);
-    open(&world, &alice, &bob, &[]);
+    let (mut alice, bob) = alice_behind(&world, &proxy);
     let copy = copied(&mut alice);
-    alice.start();
-    alice.ready();
-    alice.usable(1);
-    pay(&alice, &bob, 100_000);
+    goes_on(&mut alice, &bob);
     alice.kill();
     put_back(&alice, &copy);
     // What only the machine knew is lost too: nothing but the peer can tell.
@@ -105,6 +99,7 @@ fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
 fn a_lost_disk_comes_back_from_the_words_and_the_backup_even_when_stopped_in_the_middle() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    bob.funded(&world, 100_000);
     pay(&alice, &bob, 100_000);
     let (file, words) = (saved(&world, &alice), words(&alice));
     alice.kill();
@@ -132,6 +127,7 @@ fn a_lost_disk_comes_back_from_the_words_and_the_backup_even_when_stopped_in_the
 fn the_words_alone_find_what_a_close_has_paid() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    bob.funded(&world, 100_000);
     pay(&alice, &bob, 100_000);
     let words = words(&alice);
     alice.kill();
@@ -191,7 +187,6 @@ fn the_backup_is_written_again_whenever_a_channel_opens_or_closes_and_the_comman
     assert_eq!((fs::read(&file).unwrap(), handed()), (with_channel.clone(), before));
 
     alice.json(&["close", &id]);
-    world.bitcoind.mine(1);
     alice.without_channels();
     eventually("the backup without it", || fs::read(&file).unwrap(), |bytes| bytes.len() < with_channel.len());
 
@@ -229,6 +224,24 @@ fn wrong_words_do_not_open_a_backup_and_leave_nothing_behind() {
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("does not open with these words"), "{ran:?}");
     assert!(!wrong.folder().join("seed").exists() && !wrong.folder().join("restore").exists());
+}
+
+/// Alice behind this proxy, with a channel to bob, who can pay for a close.
+fn alice_behind(world: &World, proxy: &Proxy) -> (Daemon, Daemon) {
+    let alice = Daemon::with_servers(world, "alice", &[proxy.url()]).started();
+    let bob = Daemon::new(world, "bob").started();
+    alice.funded(world, DEPOSIT);
+    bob.funded(world, 100_000);
+    open(world, &alice, &bob, &[]);
+    (alice, bob)
+}
+
+/// After a copy was made, the channel goes on without it.
+fn goes_on(alice: &mut Daemon, bob: &Daemon) {
+    alice.start();
+    alice.ready();
+    alice.usable(1);
+    pay(alice, bob, 100_000);
 }
 
 /// The peer closes, our share is swept to the wallet, and the node is as any other again.

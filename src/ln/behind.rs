@@ -63,8 +63,9 @@ impl Watchman {
 
     /// Takes what LDK wants to send, and reads it.
     fn gather(&self) {
-        let events = self.inner.get_and_clear_pending_msg_events();
+        // Under the lock: what was taken and is not yet read would make a message pass that must not.
         let mut state = self.state();
+        let events = self.inner.get_and_clear_pending_msg_events();
         for event in &events {
             if let MessageSendEvent::SendChannelReestablish { node_id, msg } = event {
                 let ours = msg.next_local_commitment_number.saturating_sub(1);

@@ -13,7 +13,7 @@
 //! - In between the files are overwritten in place and left to the system to write: a killed process loses nothing, a
 //!   power cut at most what the system held back (30 s as a rule), and then the mark is too low, never too high.
 //!
-//! Not noticed, and left to `channel_reestablish` ([`crate::store`]'s users): a copy put back together with the mark
+//! Not noticed, and left to `channel_reestablish` (`ln::behind`): a copy put back together with the mark
 //! (a whole-disk image), on a machine that never ran this lineage (a moved node looks the same), and one that was made
 //! in the last second before the last change of all.
 //!

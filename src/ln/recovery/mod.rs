@@ -3,12 +3,12 @@
 //! Rules (BOLT 2 "data loss", LDK's "We have fallen behind"):
 //!
 //! - An old state of a channel is never signed for, sent or broadcast: its monitor is put aside before LDK could act
-//!   on it ([`aside`]), and the channel manager starts with no channels.
+//!   on it (`aside`), and the channel manager starts with no channels.
 //! - A peer greets us with `channel_reestablish` for a channel that our manager does not know. LDK answers with one
 //!   that no node can agree to, and with an error: the peer closes, with its own newest commitment. So all there is to
 //!   do is to be connected. Nobody else is to say it unasked: two nodes that both do not know the channel would answer
 //!   each other for ever.
-//! - What such a close pays us lies on a static script of the seed ([`scripts`]), with the next block to spend.
+//! - What such a close pays us lies on a static script of the seed (`scripts`), with the next block to spend.
 //!   Payments that were under way in it are the peer's to settle or to keep.
 //! - A close counts from its sixth confirmation, as with LDK's monitors: what a reorganisation takes back was never
 //!   handed to the sweeper, whose transaction it would spoil.
