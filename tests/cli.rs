@@ -22,6 +22,7 @@ fn every_reading_command_speaks_json_to_programs_and_words_to_people() {
         (vec!["channels"], "/0/capacity_sat", "500,000"),
         (vec!["receive", "21000", "-m", "coffee"], "/invoice", "lnbcrt"),
         (vec!["decode", &invoice], "/payment_hash", "1,000 sat"),
+        (vec!["servers"], "/0/duties", "channels, wallet"),
         (vec!["history"], "/entries/0/id", "50,000"),
         (vec!["show", id], "/preimage", paid["preimage"].as_str().expect("a preimage")),
     ] {

@@ -33,6 +33,8 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/chain/audit", get(last_audit).post(audit))
         .route("/v1/backup", post(backup))
         .route("/v1/recover", post(recover))
+        .route("/v1/servers", get(servers))
+        .route("/v1/servers/{host}/forgive", post(forgive_server))
         .route("/v1/stop", post(stop));
     with_fallbacks(routes).with_state(node)
 }
@@ -146,6 +148,18 @@ async fn backup(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> 
 
 async fn recover(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {
     carry_out(async move { node.recover().await }).await
+}
+
+async fn servers(State(node): State<Node>) -> Answer<Vec<ServerDetail>> {
+    Ok(Json(node.servers().await?))
+}
+
+async fn forgive_server(
+    State(node): State<Node>,
+    Named(host): Named,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Answer<Done> {
+    carry_out(async move { node.forgive_server(host).await }).await
 }
 
 async fn stop(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {

@@ -91,6 +91,8 @@ pub enum Command {
     Backup(Backup),
     /// Gives up the channels of an older copy of the database; their peers are asked to close them
     Recover,
+    /// Lists the servers: what each is told, what speaks against it, and bans
+    Servers(Servers),
     /// Prints a completion script for a shell
     Completions(Completions),
     /// The process in which LDK's own engine runs, for the daemon: a question on stdin, an opinion on stdout
@@ -242,6 +244,21 @@ pub struct Backup {
 }
 
 #[derive(Debug, Args)]
+pub struct Servers {
+    #[command(subcommand)]
+    pub command: Option<ServersCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServersCommand {
+    /// Lifts the ban of a host, and forgets what else speaks against its servers
+    Forgive {
+        /// As in its address, without scheme and port
+        host: String,
+    },
+}
+
+#[derive(Debug, Args)]
 pub struct Completions {
     pub shell: Shell,
 }
@@ -325,6 +342,8 @@ mod tests {
             "chain audit",
             "chain audit --last",
             "chain audit --server ssl://electrum.example.org:50002",
+            "servers -v",
+            "servers forgive electrum.example.org",
             "completions zsh",
             "--set fees.max_sat_per_vb=200 run",
         ] {
@@ -348,6 +367,7 @@ mod tests {
             ("send bc1q 1k --feerate 0", "more than zero"),
             ("receive all", "`all` is not possible here"),
             ("receive 1 --expiry 5y", "number of seconds"),
+            ("servers forgive", "HOST"),
             ("history --limit 0", "0 is not in 1..=1000"),
             ("--set fees run", "key=value"),
         ] {

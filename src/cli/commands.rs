@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::{self, Chain, Command, Peer as PeerCommand};
+use super::args::{self, Chain, Command, Peer as PeerCommand, ServersCommand};
 use super::client::{Client, ClientError, Reply, segment};
 use super::exit::{self, Effect, Failure};
 use super::output::Output;
@@ -80,6 +80,17 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
             let asked = Asked { path: "/v1/recover", what: "giving the channels up", effect: Effect::Harmless };
             post(client, output, asked, &serde_json::json!({}), done).await
         }
+        Command::Servers(args) => match &args.command {
+            None => {
+                let draw = |all: &Vec<ServerDetail>| print::servers(all, now(), verbose);
+                get(client, output, "/v1/servers", draw).await
+            }
+            Some(ServersCommand::Forgive { host }) => {
+                let path = format!("/v1/servers/{}/forgive", segment(host));
+                let asked = Asked { path: &path, what: "forgiving the server", effect: Effect::Harmless };
+                post(client, output, asked, &serde_json::json!({}), done).await
+            }
+        },
         Command::Init(_) | Command::Run | Command::Completions(_) | Command::SecondOpinion => {
             Err(NodeError::new(Code::BadRequest, "this command does not ask the daemon").into())
         }

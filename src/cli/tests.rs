@@ -78,7 +78,7 @@ fn good(line: &str) -> (u16, Value) {
             "lightning_sat": 0, "lightning_inbound_sat": 0, "onchain_spendable_sat": 0, "onchain_confirmed_sat": 0,
             "onchain_pending_sat": 0, "onchain_locked_sat": 0, "reserve_sat": 0, "closing": [],
         }),
-        ["GET", "/v1/peers" | "/v1/channels"] => json!([]),
+        ["GET", "/v1/peers" | "/v1/channels" | "/v1/servers"] => json!([]),
         ["POST", "/v1/peers"] => json!({
             "node_id": "02", "address": null, "connected": true, "inbound": false, "persisted": true, "channels": 0,
             "retry_at": null,
@@ -99,6 +99,7 @@ fn good(line: &str) -> (u16, Value) {
         ["GET", "/v1/history/abab"] => {
             return (404, json!({ "code": "not_found", "message": "no such entry" }));
         }
+        ["POST", path] if path.ends_with("/forgive") => json!({ "done": "forgiven" }),
         ["POST", path] if path.ends_with("/close") => json!({ "channel_id": "aa", "next": "soon" }),
         ["POST", "/v1/payments"] | ["GET", _] => entry("succeeded"),
         _ => return (404, json!({ "code": "not_found", "message": format!("no route for {line}") })),
@@ -122,6 +123,8 @@ async fn each_command_asks_its_route_with_what_was_written() {
         ("peer add 02@h:1", vec![r#"POST /v1/peers {"peer":"02@h:1"}"#.into()]),
         ("peer remove 02/../x", vec!["DELETE /v1/peers/02%2F..%2Fx".into()]),
         ("channels", vec!["GET /v1/channels".into()]),
+        ("servers", vec!["GET /v1/servers".into()]),
+        ("servers forgive a.b/../x", vec!["POST /v1/servers/a.b%2F..%2Fx/forgive {}".into()]),
         (
             "open 02@h:1 0.01btc --push 1500msat --public --feerate 3",
             vec![

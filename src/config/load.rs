@@ -241,13 +241,14 @@ fn servers(r: &mut Reader, network: Network) -> Result<Vec<Server>, ConfigError>
     for index in 0..entries.unwrap_or(0) {
         let key = format!("server.{index}.url");
         let address = r.get(&key, None, optional(parsed::<ServerAddr>(ADDRESS)))?;
+        let trusted = r.get(&format!("server.{index}.trusted"), false, boolean)?;
         let pin = r.get(&format!("server.{index}.pin"), None, optional(pin))?;
         let Some(address) = address else {
             return Err(ConfigError::NoUrl { origin: r.entry_origin("server", index) });
         };
-        configured.push(Server { address, pin });
+        configured.push(Server { address, trusted, pin });
     }
-    let simple = |address| Server { address, pin: None };
+    let simple = |address| Server { address, trusted: false, pin: None };
     if let Some(addresses) = r.get("servers", None, |value| list(parsed(ADDRESS))(value).map(Some))? {
         return match r.origin("servers") {
             Some(origin @ Origin::File { .. }) => {

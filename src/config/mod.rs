@@ -54,6 +54,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub address: ServerAddr,
+    /// One's own: always used, told everything, and enough alone. What it says is proven like any other's.
+    pub trusted: bool,
     /// SHA-256 of the DER certificate that it must show. Absent: a certificate authority, or pin on first use.
     pub pin: Option<[u8; 32]>,
 }

@@ -9,11 +9,13 @@ use crate::chain::io::{BlockRef, Told};
 use crate::config::ServerAddr;
 use crate::source::electrum::pins::Pins;
 use crate::source::error::PinsError;
-use crate::source::pool::Banned;
+use crate::source::pool::{Banned, Memory};
 use crate::store::{Ban, Store, StoreError};
 
 const TOLD: &str = "chain.told";
 const FEES: &str = "chain.fees";
+/// The server that is told the wallet's scripts.
+const HOME: &str = "chain.wallet_server";
 /// Estimates are written at most once in so many seconds: they are worth little, and cards wear.
 const FEES_EVERY: u64 = 3600;
 
@@ -22,13 +24,14 @@ const FEES_EVERY: u64 = 3600;
 pub(super) struct Disk {
     pub(super) store: Store,
     told: Option<Told>,
+    home: Option<String>,
     fees_at: u64,
 }
 
 impl Disk {
     pub(super) fn open(store: Store) -> Result<Self, StoreError> {
-        let told = read_told(&store)?;
-        Ok(Self { store, told, fees_at: 0 })
+        let (told, home) = (read_told(&store)?, read_home(&store)?);
+        Ok(Self { store, told, home, fees_at: 0 })
     }
 
     pub(super) fn told(&self) -> Option<Told> {
@@ -78,11 +81,26 @@ impl Disk {
         let Banned { host, until, reason } = ban;
         self.store.ban(Ban { host, until, reason })
     }
+
+    /// Remembers the server that is told the wallet's scripts; the same one is not written again.
+    pub(super) fn home(&mut self, address: &str) -> Result<(), StoreError> {
+        if self.home.as_deref() != Some(address) {
+            self.store.set_meta(HOME, address.as_bytes())?;
+            self.home = Some(address.to_owned());
+        }
+        Ok(())
+    }
 }
 
-pub(super) fn bans(store: &Store, now: u64) -> Result<Vec<Banned>, StoreError> {
-    let bans = store.bans(now)?;
-    Ok(bans.into_iter().map(|Ban { host, until, reason }| Banned { host, until, reason }).collect())
+/// What the pool is to remember.
+pub(super) fn memory(store: &Store, now: u64) -> Result<Memory, StoreError> {
+    let banned = |Ban { host, until, reason }| Banned { host, until, reason };
+    Ok(Memory { bans: store.bans(now)?.into_iter().map(banned).collect(), home: read_home(store)? })
+}
+
+fn read_home(store: &Store) -> Result<Option<String>, StoreError> {
+    let text = |bytes| String::from_utf8(bytes).map_err(|error| broken("read the wallet's server", &error));
+    store.meta(HOME)?.map(text).transpose()
 }
 
 pub(super) fn read_fees(store: &Store) -> Result<Option<FeeRecord>, StoreError> {

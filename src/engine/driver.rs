@@ -17,7 +17,7 @@ use super::state::{EngineState, Phase};
 use super::{DeliveryError, Listener};
 use crate::chain::io::{Action, Input, Lie, Plan, Report, ScriptHash, ScriptRecord, SourceId, Watch};
 use crate::chain::machine::Machine;
-use crate::source::pool::Pool;
+use crate::source::pool::{Fault, Pool};
 use crate::source::{Connected, EVENT_CAPACITY, Event, EventSink, FeeClaims, Session, SourceError};
 use crate::store::{Store, StoreError};
 use crate::task::Shutdown;
@@ -142,8 +142,7 @@ impl Engine {
         self.drain_inbox();
         self.believe();
         loop {
-            self.perform()?;
-            self.dial();
+            self.settle()?;
             self.publish();
             let wake = self.wake();
             tokio::select! {
@@ -156,6 +155,17 @@ impl Engine {
                 }
                 Some(command) = self.commands.recv() => self.command(command)?,
                 () = sleep_until(wake) => self.tick()?,
+            }
+        }
+    }
+
+    /// Does what is to be done until nothing is: what a server did may change whom we speak to, and what about.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        loop {
+            self.perform()?;
+            self.dial();
+            if !self.assign()? {
+                return Ok(());
             }
         }
     }
@@ -234,6 +244,7 @@ impl Engine {
         self.on(Input::Delivered);
         if let Some((header, height)) = plan.tip {
             tracing::info!(height, hash = %header.block_hash(), "new best block");
+            self.pool.review(height, Instant::now());
             self.block_at = Instant::now();
             self.send_outbox()?;
         }
@@ -251,6 +262,7 @@ impl Engine {
                 self.ban(id, why)
             }
             Report::Degraded { script } => {
+                self.pool.blame(id, Fault::Degraded, Instant::now());
                 tracing::warn!(script = %shown(script), "the server does not serve the whole history of a script");
                 Ok(())
             }
@@ -259,6 +271,7 @@ impl Engine {
                 Ok(())
             }
             Report::Omitted { script, txid } => {
+                self.pool.blame(id, Fault::Omitted, Instant::now());
                 tracing::warn!(script = %shown(script), %txid, "the server left out a transaction that another one proved");
                 Ok(())
             }
@@ -281,6 +294,13 @@ impl Engine {
                 // Who asked may have gone.
                 let _ = answer.send(Proven { tip: tree.tip(), contains: tree.contains(block), txs });
             }
+            Command::Forgive { host, done } => {
+                let banned = blocking(|| self.disk.store.unban(&host))?;
+                let known = self.pool.forgive(&host, Instant::now());
+                tracing::info!(%host, banned, known, "a server is forgiven");
+                // Who asked may have gone.
+                let _ = done.send(banned || known);
+            }
         }
         Ok(())
     }
@@ -291,12 +311,17 @@ impl Engine {
         let machine = self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
         let stale = self.others_ready(now).then_some(self.block_at + STALE);
         let records = (!self.records.is_empty()).then_some(self.records_at);
-        [machine, self.pool.retry_at(now), stale, records].into_iter().flatten().fold(self.fees_at, Instant::min)
+        let review = self.pool.review_at();
+        [machine, self.pool.retry_at(now), stale, records, review]
+            .into_iter()
+            .flatten()
+            .fold(self.fees_at, Instant::min)
     }
 
     fn tick(&mut self) -> Result<(), EngineError> {
         let now = Instant::now();
         self.on(Input::Tick);
+        self.pool.review(self.machine.tree().height(), now);
         if now >= self.records_at {
             self.write_records()?;
         }

@@ -17,6 +17,7 @@ pub(super) enum Command {
     Retry,
     Rescan,
     Proven(BlockRef, oneshot::Sender<Proven>),
+    Forgive { host: String, done: oneshot::Sender<bool> },
 }
 
 /// What is proven, at one moment.
@@ -64,6 +65,14 @@ impl EngineHandle {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Proven(block, answer));
         answered.await.ok()
+    }
+
+    /// Lifts the ban of a host and forgets what else speaks against its servers; durable when it returns. False: neither
+    /// a server nor a ban is of this host. `None`: the node is ending.
+    pub async fn forgive(&self, host: &str) -> Option<bool> {
+        let (done, forgiven) = oneshot::channel();
+        self.tell(Command::Forgive { host: host.to_owned(), done });
+        forgiven.await.ok()
     }
 
     /// What the engine does now.

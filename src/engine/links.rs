@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::driver::{Done, Engine, EngineError, Round, blocking, unix_now};
 use super::outbox::{self, Sending, Sent};
 use crate::chain::io::{Input, Owners, Refusal, Request, SourceId};
-use crate::source::pool::Role;
+use crate::source::pool::{Fault, Role};
 use crate::source::{Connected, Event, FeeClaims, Session, SessionInfo, SourceError, Trouble};
 
 impl Engine {
@@ -14,7 +14,7 @@ impl Engine {
         if let Some(session) = self.cut(id) {
             tracing::error!(server = %session.info().addr, %why, "server banned");
         }
-        match self.pool.ban(id, why) {
+        match self.pool.ban(id, why, Instant::now()) {
             Some(ban) => Ok(blocking(|| self.disk.ban(ban))?),
             None => Ok(()),
         }
@@ -33,9 +33,12 @@ impl Engine {
         if !self.sessions.contains_key(&id) {
             return Ok(());
         }
+        if let Some(session) = self.sessions.get(&id) {
+            self.pool.heard(id, session.info());
+        }
         match event {
             Event::Tip { header, height } => {
-                self.pool.tip(id, height);
+                self.pool.tip(id, height, header.block_hash(), Instant::now());
                 self.on(Input::Tip { source: id, header, height });
             }
             Event::Status { script, status } => self.on(Input::Status { source: id, script, status }),
@@ -55,7 +58,10 @@ impl Engine {
         }
         self.pool.complain(id, error);
         let refusal = match error {
-            SourceError::Transient(Trouble::Deadline(_)) => Refusal::Timeout,
+            SourceError::Transient(Trouble::Deadline(_)) => {
+                self.pool.blame(id, Fault::Timeout, Instant::now());
+                Refusal::Timeout
+            }
             _ => Refusal::Error,
         };
         self.on(Input::Answer { source: id, request, reply: Err(refusal) });
@@ -88,6 +94,29 @@ impl Engine {
         }
     }
 
+    /// Divides the duties anew; true when something has changed.
+    pub(super) fn assign(&mut self) -> Result<bool, EngineError> {
+        let now = Instant::now();
+        if let Some(id) = self.pool.replaceable(now) {
+            if let Some(session) = self.cut(id) {
+                tracing::info!(server = %session.info().addr, "left for a better one");
+            }
+            self.pool.back_off(id, "others are better now".to_owned(), now);
+            return Ok(true);
+        }
+        let changed = self.pool.assign(now);
+        if changed.iter().any(|(_, serves)| serves.wallet) {
+            if let Some(home) = self.pool.home() {
+                // Before it is told anything: after a restart it is the same one again.
+                blocking(|| self.disk.home(&home))?;
+            }
+        }
+        for (source, serves) in &changed {
+            self.on(Input::Serve { source: *source, serves: *serves });
+        }
+        Ok(!changed.is_empty())
+    }
+
     /// Takes the outcome of a task.
     pub(super) fn done(&mut self, done: Done) -> Result<(), EngineError> {
         match done {
@@ -118,7 +147,8 @@ impl Engine {
             task.await;
             Done::Carried
         });
-        self.on(Input::Up { source: id, serves: Owners::ALL });
+        // What it is told comes with the division of duties.
+        self.on(Input::Up { source: id, serves: Owners::default() });
         self.block_at = Instant::now();
         self.ask_fees(id);
         self.send_outbox()
@@ -136,7 +166,7 @@ impl Engine {
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let info = session.info();
         let record = self.fees.learn(info.addr.host(), claims, unix_now());
-        self.pool.refresh(id, info);
+        self.pool.heard(id, info);
         tracing::debug!(rates = ?self.fees.view().rates, estimated = record.is_some(), "fee rates");
         match record {
             Some(record) => Ok(blocking(|| self.disk.fees(&record))?),

@@ -10,9 +10,8 @@ use crate::chain::machine::{Machine, UnknownTold};
 use crate::chain::params::Params;
 use crate::chain::tree::{self, HeaderTree};
 use crate::config::{self, Config};
-use crate::source::Source;
 use crate::source::electrum::{Electrum, Limits};
-use crate::source::pool::Pool;
+use crate::source::pool::{Member, Pool};
 use crate::store::{Store, StoreError};
 
 /// What is stored of the chain cannot be taken up again.
@@ -43,19 +42,20 @@ pub fn restore(store: &Store, network: bitcoin::Network) -> Result<Machine, Rest
     Ok(Machine::new(tree, store.load_histories()?, told)?)
 }
 
-/// The configured servers, with what is known of them: bans, and certificates.
+/// The configured servers, with what is known of them: bans, certificates, the wallet's home.
 pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
     let genesis = genesis_block(config.network).block_hash();
     let pins = Arc::new(StoredPins(store.clone()));
     let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, .. } = config.chain;
     let limits = Limits { connect: connect_timeout, request: request_timeout, ping: ping_interval };
-    let source = |server: &config::Server| -> Arc<dyn Source> {
-        Arc::new(Electrum::new(server.clone(), genesis, pins.clone(), limits))
+    let member = |server: &config::Server| Member {
+        source: Arc::new(Electrum::new(server.clone(), genesis, pins.clone(), limits)),
+        trusted: server.trusted,
     };
-    let bans = disk::bans(store, super::driver::unix_now())?;
+    let memory = disk::memory(store, super::driver::unix_now())?;
     // Without entropy all nodes only draw the same jitter.
     let seed = getrandom::u64().unwrap_or_default();
-    Ok(Pool::new(config.servers.iter().map(source).collect(), 1, max_backoff, &bans, seed))
+    Ok(Pool::new(config.servers.iter().map(member).collect(), 1, max_backoff, &memory, seed))
 }
 
 impl FeeBook {

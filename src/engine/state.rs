@@ -7,7 +7,7 @@ use bitcoin::BlockHash;
 use tokio::time::Instant;
 
 use crate::chain::io::ScriptHash;
-use crate::chain::machine::{Machine, Progress};
+use crate::chain::machine::{Coverage, Machine, Progress};
 use crate::source::pool::{Pool, Role, ServerStatus};
 
 /// What the engine does now. Heights of servers are claims; `tip` is proven.
@@ -31,6 +31,10 @@ pub struct EngineState {
     pub clock_behind: bool,
     /// The servers, in the configured order.
     pub servers: Vec<ServerStatus>,
+    /// How completely each of them answers.
+    pub coverage: Vec<Coverage>,
+    /// The height up to which everything of the channels is told; `None` without channels.
+    pub least_covered: Option<u32>,
 }
 
 /// What the engine waits for.
@@ -83,7 +87,9 @@ impl EngineState {
         let known = told.map_or(height, |told| told.height);
         let header = machine.tree().header_at(known);
         let tip = header.map(|header| Tip { height: known, hash: header.block_hash(), time: header.time });
-        Self { phase, tip, height, claimed, watches, pending, degraded, clock_behind, servers }
+        let coverage = servers.iter().map(|one| one.id.map_or_else(Coverage::default, |id| machine.coverage(id)));
+        let (coverage, least_covered) = (coverage.collect(), machine.least_covered());
+        Self { phase, tip, height, claimed, watches, pending, degraded, clock_behind, servers, coverage, least_covered }
     }
 }
 

@@ -13,6 +13,7 @@ mod payments;
 mod recovery;
 mod refusals;
 mod run;
+mod servers;
 mod status;
 pub mod views;
 

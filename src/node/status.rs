@@ -4,11 +4,10 @@ use std::time::SystemTime;
 
 use super::channels::word;
 use super::hold::WAYS_OUT;
-use super::views::{ChannelCounts, RecoveryState, Server, State, Status, Tip};
-use super::{Answer, Node, Parts, unix, unix_now};
+use super::views::{ChannelCounts, RecoveryState, State, Status, Tip};
+use super::{Answer, Node, Parts, servers, unix_now};
 use crate::engine::{EngineState, Phase};
 use crate::ln::channels::Standing;
-use crate::source::pool::{Role, ServerStatus};
 
 impl Node {
     /// Answers in every state.
@@ -35,7 +34,7 @@ impl Node {
                 age_secs: unix_now().saturating_sub(tip.time.into()),
             }),
             waits_for: self.waits(parts, &engine, recovery.as_ref()),
-            servers: engine.servers.iter().map(server).collect(),
+            servers: engine.servers.iter().map(servers::brief).collect(),
             audit: self.audit_finding().await?,
             peers_connected: connected,
             peers_known: known,
@@ -156,22 +155,4 @@ pub(super) fn waits_for(engine: &EngineState) -> Vec<String> {
         Phase::Synced => return Vec::new(),
     };
     vec![words]
-}
-
-fn server(status: &ServerStatus) -> Server {
-    let (role, retry_at, why) = match &status.role {
-        Role::InUse => ("in_use", None, None),
-        Role::Connecting => ("connecting", None, None),
-        Role::Standby => ("standby", None, None),
-        Role::BackingOff { until } => ("backing_off", Some(unix(*until)), None),
-        Role::Unusable { why, until } => ("unusable", Some(unix(*until)), Some(why.clone())),
-        Role::Banned { why, until } => ("banned", Some(unix(*until)), Some(why.clone())),
-    };
-    Server {
-        address: status.addr.to_string(),
-        role: role.into(),
-        software: status.info.as_ref().map(|info| info.software.to_string()),
-        retry_at,
-        trouble: why.or_else(|| status.last_error.clone()),
-    }
 }

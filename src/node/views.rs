@@ -2,7 +2,11 @@
 //!
 //! Amounts are integers with their unit in the name; times are unix seconds; hashes and keys are lower-case hex.
 
+mod servers;
+
 use serde::{Deserialize, Serialize};
+
+pub use servers::{Ban, ServerDetail};
 
 /// State of the node, in every answer of `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

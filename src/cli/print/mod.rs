@@ -6,12 +6,14 @@ mod book;
 mod channels;
 mod layout;
 mod money;
+mod servers;
 mod status;
 
 pub(super) use audit::audit;
 pub(super) use book::{entry, history, outcome};
 pub(super) use channels::{channels, closing, opened, peer, peers};
 pub(super) use money::{address, balance, decoded, invoice, sent};
+pub(super) use servers::servers;
 pub(super) use status::{backup, status};
 
 use crate::text::escape_whole;

@@ -14,7 +14,7 @@ use super::world::{World, pay, script};
 use crate::chain::io::{Owners, Plan, Watch};
 use crate::chain::tree::HeaderTree;
 use crate::config;
-use crate::source::pool::{Pool, Role};
+use crate::source::pool::{Member, Memory, Pool, Role};
 use crate::store::Store;
 use crate::task::{Shutdown, StopReason};
 
@@ -78,6 +78,10 @@ struct Wishes {
 
 const PLAIN: Wishes = Wishes { then: None, broken: false, believes: None };
 
+fn members(world: &World) -> Vec<Member> {
+    world.sources().into_iter().map(|source| Member { source, trusted: false }).collect()
+}
+
 fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishes) -> Rig {
     let store = Store::open(dir.path(), Network::Regtest, [1, 2, 3, 4]).unwrap();
     let (inbox, receiver) = WatchInbox::new();
@@ -93,7 +97,7 @@ fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishe
     let fees = FeeBook::load(&store, &limits).unwrap();
     let parts = Parts {
         machine: restore(&store, Network::Regtest).unwrap(),
-        pool: Pool::new(world.sources(), 1, Duration::from_secs(600), &[], 1),
+        pool: Pool::new(members(world), 1, Duration::from_secs(600), &Memory::default(), 1),
         store: store.clone(),
         listeners: vec![
             listening("wallet", None, wishes.broken, wishes.believes),

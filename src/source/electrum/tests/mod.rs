@@ -40,7 +40,7 @@ fn script(byte: u8) -> ScriptHash {
 
 fn electrum(addr: &str) -> Electrum {
     let pins = Arc::new(MemoryPins::default());
-    let server = Server { address: addr.parse().unwrap(), pin: None };
+    let server = Server { address: addr.parse().unwrap(), trusted: false, pin: None };
     Electrum::new(server, genesis(), pins, Limits::default())
 }
 

@@ -65,7 +65,7 @@ impl Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let pins = Arc::new(MemoryPins::default());
-        let server = Server { address: format!("ssl://{address}").parse().unwrap(), pin };
+        let server = Server { address: format!("ssl://{address}").parse().unwrap(), trusted: false, pin };
         Self { electrum: Electrum::new(server, genesis(), pins.clone(), Limits::default()), pins, listener }
     }
 

@@ -1,0 +1,99 @@
+//! Requests about servers.
+
+use super::error::{Code, NodeError};
+use super::views::{Ban, Done, Server, ServerDetail};
+use super::{Answer, Node, unix};
+use crate::chain::machine::Coverage;
+use crate::source::TlsState;
+use crate::source::pool::{Role, ServerStatus};
+
+impl Node {
+    /// All configured servers, in their order.
+    pub async fn servers(&self) -> Answer<Vec<ServerDetail>> {
+        let state = self.parts()?.engine.state();
+        let all = state.servers.iter().zip(&state.coverage);
+        Ok(all.map(|(status, coverage)| detail(status, coverage, state.height)).collect())
+    }
+
+    /// Lifts the ban of a host, and forgets what else speaks against its servers.
+    pub async fn forgive_server(&self, host: String) -> Answer<Done> {
+        let host = host.trim().to_ascii_lowercase();
+        match self.parts()?.engine.forgive(&host).await {
+            Some(true) => Ok(Done { done: format!("{host} is forgiven and can be used again") }),
+            Some(false) => Err(NodeError::new(Code::NotFound, format!("no server of the host {host} is known"))
+                .hint("`lightnode servers` lists them; a host is written without scheme and port")),
+            None => Err(NodeError::new(Code::NotReady, "the node is stopping")),
+        }
+    }
+}
+
+/// The word for programs, when it is tried again, and why not before.
+fn role(status: &ServerStatus) -> (&'static str, Option<u64>, Option<String>) {
+    match &status.role {
+        Role::InUse => ("in_use", None, None),
+        Role::Connecting => ("connecting", None, None),
+        Role::Standby => ("standby", None, None),
+        Role::BackingOff { until } => ("backing_off", Some(unix(*until)), None),
+        Role::Unusable { why, until } => ("unusable", Some(unix(*until)), Some(why.clone())),
+        Role::Banned { why, until } => ("banned", Some(unix(*until)), Some(why.clone())),
+    }
+}
+
+/// The short form, for `status`.
+pub(super) fn brief(status: &ServerStatus) -> Server {
+    let (role, retry_at, why) = role(status);
+    Server {
+        address: status.addr.to_string(),
+        role: role.into(),
+        software: status.info.as_ref().map(|info| info.software.to_string()),
+        retry_at,
+        trouble: why.or_else(|| status.last_error.clone()),
+    }
+}
+
+fn detail(status: &ServerStatus, coverage: &Coverage, height: u32) -> ServerDetail {
+    let (word, retry_at, why) = role(status);
+    let info = status.info.as_ref();
+    let ban = match &status.role {
+        Role::Banned { why, until } => Some(Ban { reason: why.clone(), until: unix(*until) }),
+        _ => None,
+    };
+    let duties = [
+        (info.is_some(), "headers"),
+        (info.is_some(), "broadcasts"),
+        (status.serves.lightning, "channels"),
+        (status.serves.wallet, "wallet"),
+    ];
+    ServerDetail {
+        address: status.addr.to_string(),
+        role: word.into(),
+        trusted: status.trusted,
+        duties: duties.into_iter().filter(|(has, _)| *has).map(|(_, duty)| duty.to_owned()).collect(),
+        software: info.map(|info| info.software.to_string()),
+        protocol: info.map(|info| info.protocol.clone()),
+        protection: info.map(|info| protection(info.tls).into()),
+        tip: status.tip,
+        behind: status.tip.map(|tip| height.saturating_sub(tip)),
+        latency_ms: info.map(|info| u64::try_from(info.latency.as_millis()).unwrap_or(u64::MAX)),
+        heard_at: status.heard.map(unix),
+        connected_since: info.map(|info| unix(info.since)),
+        watches: coverage.watches,
+        degraded: coverage.degraded,
+        covered: coverage.covered,
+        score: status.score,
+        demoted: status.demoted,
+        fault: status.fault.map(|fault| fault.words().into()),
+        trouble: why.or_else(|| status.last_error.clone()),
+        retry_at,
+        ban,
+    }
+}
+
+fn protection(tls: TlsState) -> &'static str {
+    match tls {
+        TlsState::Clear => "clear",
+        TlsState::Authority => "authority",
+        TlsState::Pinned => "pinned",
+        TlsState::FirstUse => "first_use",
+    }
+}

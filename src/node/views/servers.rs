@@ -1,0 +1,58 @@
+//! `GET /v1/servers`
+
+use serde::{Deserialize, Serialize};
+
+/// A configured server, with all that is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerDetail {
+    /// As configured.
+    pub address: String,
+    /// `in_use`, `connecting`, `standby`, `backing_off`, `unusable` or `banned`.
+    pub role: String,
+    /// One's own (`trusted = true`).
+    pub trusted: bool,
+    /// What it is used for now: `headers` and `broadcasts` (every connected one), `channels` (it is told the scripts of
+    /// channels), `wallet` (it is told those of the wallet).
+    pub duties: Vec<String>,
+    /// The server's own name for its software.
+    pub software: Option<String>,
+    /// The protocol agreed on.
+    pub protocol: Option<String>,
+    /// `clear`, `authority`, `pinned` or `first_use`.
+    pub protection: Option<String>,
+    /// The height that it claims, or claimed last.
+    pub tip: Option<u32>,
+    /// Blocks that it is behind our chain.
+    pub behind: Option<u32>,
+    /// Smoothed time from question to answer.
+    pub latency_ms: Option<u64>,
+    /// When something was heard from it last (unix seconds).
+    pub heard_at: Option<u64>,
+    pub connected_since: Option<u64>,
+    /// Scripts that are followed on it.
+    pub watches: usize,
+    /// Of these, scripts whose history it does not serve whole.
+    pub degraded: usize,
+    /// The height up to which it has told everything of them.
+    pub covered: Option<u32>,
+    /// What speaks against it: 0 is nothing, from 10 on it is demoted. Halves every six hours.
+    pub score: u32,
+    /// True while others are preferred for everything that others can do.
+    pub demoted: bool,
+    /// The last thing that speaks against it, in our words.
+    pub fault: Option<String>,
+    /// The last trouble with it, in our words.
+    pub trouble: Option<String>,
+    /// When it is tried again, unless it is in use (unix seconds).
+    pub retry_at: Option<u64>,
+    pub ban: Option<Ban>,
+}
+
+/// Why a server is not used at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// In our words.
+    pub reason: String,
+    /// Unix seconds.
+    pub until: u64,
+}
