@@ -3,12 +3,12 @@
 //! Up to [`CONNECTIONS`] at a time. Among those that are ready, a trusted one comes first, then the wallet's home, then
 //! those that are not demoted, of an operator and a software not yet connected to, with fewer failures and demerits,
 //! in the configured order. Who is connected stays so until it fails, or until it is demoted and another is ready.
-//! What each is told is decided in [`duties`].
+//! What each is told is decided in `duties`.
 //!
 //! Bans are for provable lies, of a whole host, for [`BAN`], and are never lifted by need: with all banned the node has
 //! no server, and says so. Demerits are for everything that only looks bad; with all demoted, all serve.
 //!
-//! Decision: a trusted server that lies provably is not banned, but left alone for [`UNUSABLE_WAIT`], because a ban of
+//! Decision: a trusted server that lies provably is not banned, but left alone for an hour, because a ban of
 //! one's own server is more likely to hide a defect than to stop a thief; nothing that it says is believed either way.
 
 mod demerits;
