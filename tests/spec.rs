@@ -19,12 +19,16 @@ mod cli;
 mod config;
 /// Our engine beside LDK's own, over random chains: the same end, and our calls held to the contract.
 mod differential;
+/// Several servers: who is told which scripts, who is banned, and what comes of it.
+mod duties;
 /// Channels closed by force, from either side.
 mod force_close;
 /// What the fuzzers have found worth keeping, as ordinary tests.
 mod fuzz_corpora;
 /// What others learn of a public channel.
 mod gossip;
+/// A chain that falls silent: said, then nothing new is risked, nothing is closed, and blocks end it.
+mod ladder;
 /// Servers that lie: nothing of it is believed, and the next one serves.
 mod lying_servers;
 /// Deposits and withdrawals.

@@ -139,6 +139,7 @@ impl Config {
                 audit_interval: Some(secs(r, "chain.audit_interval_secs", 86_400, 0, 2_592_000)?)
                     .filter(|interval| !interval.is_zero()),
             },
+            alarms: alarms(r, network)?,
             node: Identity {
                 alias: r.get("node.alias", None, optional(alias))?,
                 color: r.get("node.color", [0xf7, 0x93, 0x1a], color)?,
@@ -204,11 +205,32 @@ impl Config {
             conflict("channels.min_inbound_sat", message.clone())?;
             conflict("channels.max_funding_sat", message)?;
         }
+        let Alarms { degraded_after, refuse_after, .. } = self.alarms;
+        if !refuse_after.is_zero() && refuse_after < degraded_after {
+            let message = format!(
+                "alarms.refuse_after_secs ({}) is under alarms.degraded_after_secs ({}): payments would be refused \
+                 before anything is said",
+                refuse_after.as_secs(),
+                degraded_after.as_secs()
+            );
+            conflict("alarms.refuse_after_secs", message.clone())?;
+            conflict("alarms.degraded_after_secs", message)?;
+        }
         if self.api.socket.as_os_str().len() > LONGEST_SOCKET {
             return Err(ConfigError::SocketPath { path: self.api.socket.clone() });
         }
         Ok(())
     }
+}
+
+/// Blocks of the test networks come irregularly, those of regtest on demand: there silence means nothing by itself.
+fn alarms(r: &mut Reader, network: Network) -> Result<Alarms, ConfigError> {
+    let usual = |secs: u64| if network == Network::Bitcoin { secs } else { 0 };
+    Ok(Alarms {
+        rotate_after: secs(r, "alarms.rotate_after_secs", 3600, 0, 86_400)?,
+        degraded_after: secs(r, "alarms.degraded_after_secs", usual(5400), 0, 86_400)?,
+        refuse_after: secs(r, "alarms.refuse_after_secs", usual(7200), 0, 86_400)?,
+    })
 }
 
 fn channels(r: &mut Reader) -> Result<Channels, ConfigError> {
@@ -217,7 +239,7 @@ fn channels(r: &mut Reader) -> Result<Channels, ConfigError> {
         min_inbound_sat: r.get("channels.min_inbound_sat", 20_000, whole(1000..=MAX_SAT, "sat"))?,
         max_funding_sat: r.get("channels.max_funding_sat", 16_777_215, whole(1000..=1_000_000_000, "sat"))?,
         minimum_depth: r.get("channels.minimum_depth", 6, whole(1..=144, "confirmations"))?,
-        their_delay_blocks: r.get("channels.their_delay_blocks", 144, whole(144..=2016, "blocks"))?,
+        their_delay_blocks: r.get("channels.their_delay_blocks", 288, whole(144..=2016, "blocks"))?,
         max_our_delay_blocks: r.get("channels.max_our_delay_blocks", 2016, whole(144..=2016, "blocks"))?,
         max_in_flight_percent: r.get("channels.max_in_flight_percent", 100, whole(1..=100, "percent"))?,
         forwarding_base_fee_msat: r.get("channels.forwarding_base_fee_msat", 1000, whole(0..=1_000_000_000, "msat"))?,
@@ -227,7 +249,7 @@ fn channels(r: &mut Reader) -> Result<Channels, ConfigError> {
             whole(0..=1_000_000, "millionths of the amount"),
         )?,
         // LDK refuses to forward with fewer than 48 (MIN_CLTV_EXPIRY_DELTA).
-        cltv_expiry_delta: r.get("channels.cltv_expiry_delta", 72, whole(48..=2016, "blocks"))?,
+        cltv_expiry_delta: r.get("channels.cltv_expiry_delta", 144, whole(48..=2016, "blocks"))?,
         reserve_sat: r.get("channels.reserve_sat", 25_000, whole(0..=MAX_SAT, "sat"))?,
         force_close_avoidance_sat: r.get("channels.force_close_avoidance_sat", 1000, whole(0..=MAX_SAT, "sat"))?,
     })

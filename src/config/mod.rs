@@ -39,6 +39,7 @@ pub struct Config {
     /// In order of preference. Empty only when none is configured and the network has no public ones.
     pub servers: Vec<Server>,
     pub chain: Chain,
+    pub alarms: Alarms,
     pub node: Identity,
     pub channels: Channels,
     pub payments: Payments,
@@ -72,6 +73,17 @@ pub struct Chain {
     pub max_backoff: Duration,
     /// Between two audits by LDK's own engine; `None`: only when asked for.
     pub audit_interval: Option<Duration>,
+}
+
+/// `[alarms]`: what is done when no block comes. Zero: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarms {
+    /// Other servers are asked.
+    pub rotate_after: Duration,
+    /// The node says that it is degraded.
+    pub degraded_after: Duration,
+    /// Nothing new is begun: no payment, forwarding, receiving or opening.
+    pub refuse_after: Duration,
 }
 
 /// `[node]`: what others see of us.

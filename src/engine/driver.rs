@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::caution::Caution;
 use super::disk::Disk;
 use super::fees::FeeBook;
 use super::handle::{Command, EngineHandle, Proven};
+use super::ladder::{Cause, Step};
 use super::outbox::Sent;
 use super::state::{EngineState, Phase};
 use super::{DeliveryError, Listener};
@@ -24,8 +26,8 @@ use crate::task::Shutdown;
 
 /// How often servers are asked about fees.
 const FEES_EVERY: Duration = Duration::from_secs(600);
-/// Without a new block for so long, another server is asked (six blocks' time; once in 400 blocks it is only chance).
-const STALE: Duration = Duration::from_secs(3600);
+/// While no new block comes, one more server is passed over in each such time.
+const ROTATE_EVERY: Duration = Duration::from_secs(600);
 /// Histories are written together, after at most this time (and always before a delivery that they are in).
 const GATHER: Duration = Duration::from_secs(1);
 /// How often a long way to the tip is told of in the log.
@@ -45,6 +47,8 @@ pub struct Parts {
     pub inbox: mpsc::UnboundedReceiver<Watch>,
     /// Shared with all who pay fees.
     pub fees: FeeBook,
+    /// Shared with all who take risks.
+    pub caution: Caution,
 }
 
 /// Why the engine, and with it the process, has to end.
@@ -69,6 +73,7 @@ pub struct Engine {
     listeners: Vec<Arc<dyn Listener>>,
     inbox: mpsc::UnboundedReceiver<Watch>,
     pub(super) fees: FeeBook,
+    caution: Caution,
     commands: mpsc::UnboundedReceiver<Command>,
     state: watch::Sender<EngineState>,
     pub(super) sessions: BTreeMap<SourceId, Box<dyn Session>>,
@@ -80,7 +85,8 @@ pub struct Engine {
     records: Vec<ScriptRecord>,
     records_at: Instant,
     fees_at: Instant,
-    pub(super) block_at: Instant,
+    /// When the next server is passed over, if the silence lasts.
+    rotate_at: Instant,
     said_at: Instant,
 }
 
@@ -107,7 +113,7 @@ pub(super) enum Round {
 impl Engine {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Result<(Self, EngineHandle), StoreError> {
-        let Parts { machine, pool, store, listeners, inbox, fees } = parts;
+        let Parts { machine, pool, store, listeners, inbox, fees, caution } = parts;
         let (commands, commanded) = mpsc::unbounded_channel();
         let (sink, events) = mpsc::channel(EVENT_CAPACITY);
         let (state, watched) = watch::channel(EngineState::default());
@@ -119,6 +125,7 @@ impl Engine {
             listeners,
             inbox,
             fees,
+            caution,
             commands: commanded,
             state,
             sessions: BTreeMap::new(),
@@ -129,7 +136,7 @@ impl Engine {
             records: Vec::new(),
             records_at: now,
             fees_at: now + FEES_EVERY,
-            block_at: now,
+            rotate_at: now,
             said_at: now,
         };
         engine.publish();
@@ -245,7 +252,7 @@ impl Engine {
         if let Some((header, height)) = plan.tip {
             tracing::info!(height, hash = %header.block_hash(), "new best block");
             self.pool.review(height, Instant::now());
-            self.block_at = Instant::now();
+            self.caution.told(header.time);
             self.send_outbox()?;
         }
         Ok(())
@@ -309,10 +316,9 @@ impl Engine {
     fn wake(&self) -> Instant {
         let now = Instant::now();
         let machine = self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
-        let stale = self.others_ready(now).then_some(self.block_at + STALE);
         let records = (!self.records.is_empty()).then_some(self.records_at);
         let review = self.pool.review_at();
-        [machine, self.pool.retry_at(now), stale, records, review]
+        [machine, self.pool.retry_at(now), self.rotate_due(now), records, review]
             .into_iter()
             .flatten()
             .fold(self.fees_at, Instant::min)
@@ -331,18 +337,31 @@ impl Engine {
                 self.ask_fees(id);
             }
         }
-        if now >= self.block_at + STALE && self.others_ready(now) {
-            self.block_at = now;
-            tracing::warn!("no new block for an hour: asking another server");
-            self.leave_all("it knew of no new block for an hour");
+        if self.rotate_due(now).is_some_and(|due| due <= now) {
+            self.rotate_at = now + ROTATE_EVERY;
+            tracing::warn!("others are asked: {}", self.caution.alarm());
+            self.pool.rotate(now);
         }
         Ok(())
+    }
+
+    /// When a server is passed over for another because no block comes; `None` while that is off, or while we have not
+    /// worked off what the servers have: that is no silence of theirs.
+    fn rotate_due(&self, now: Instant) -> Option<Instant> {
+        let alarm = self.caution.alarm();
+        let at = match alarm.step {
+            _ if alarm.cause == Cause::Silence && !self.machine.synced() => return None,
+            Step::Calm => now + self.caution.next()?,
+            _ => self.rotate_at,
+        };
+        Some(at.max(self.rotate_at))
     }
 
     /// Says what it does: in the state always, in the log when that is something new or takes long.
     fn publish(&mut self) {
         let now = Instant::now();
         let state = EngineState::of(&self.machine, &self.pool, now);
+        self.caution.behind(state.channels_behind().unwrap_or(0));
         let phase = std::mem::discriminant(&state.phase);
         let turned = phase != std::mem::discriminant(&self.state.borrow().phase);
         let long = now >= self.said_at + SAY_EVERY && matches!(state.phase, Phase::Headers | Phase::Histories);

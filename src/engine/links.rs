@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::driver::{Done, Engine, EngineError, Round, blocking, unix_now};
 use super::outbox::{self, Sending, Sent};
 use crate::chain::io::{Input, Owners, Refusal, Request, SourceId};
-use crate::source::pool::{Fault, Role};
+use crate::source::pool::Fault;
 use crate::source::{Connected, Event, FeeClaims, Session, SessionInfo, SourceError, Trouble};
 
 impl Engine {
@@ -149,7 +149,6 @@ impl Engine {
         });
         // What it is told comes with the division of duties.
         self.on(Input::Up { source: id, serves: Owners::default() });
-        self.block_at = Instant::now();
         self.ask_fees(id);
         self.send_outbox()
     }
@@ -230,10 +229,5 @@ impl Engine {
             self.cut(id);
             self.pool.back_off(id, why.to_owned(), Instant::now());
         }
-    }
-
-    /// Whether there is another server to go to.
-    pub(super) fn others_ready(&self, now: Instant) -> bool {
-        !self.sessions.is_empty() && self.pool.status(now).iter().any(|server| server.role == Role::Standby)
     }
 }

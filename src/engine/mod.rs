@@ -10,10 +10,12 @@
 //! writes. Chosen so that order and completeness hold by construction; the cost is that a slow disk slows the
 //! sync, which is what it should do.
 
+mod caution;
 mod disk;
 mod driver;
 pub mod fees;
 mod handle;
+mod ladder;
 mod links;
 mod outbox;
 mod setup;
@@ -26,9 +28,11 @@ use bitcoin::Txid;
 use crate::chain::io::{Plan, Watch};
 use crate::chain::tree::HeaderTree;
 
+pub use caution::Caution;
 pub use driver::{Engine, EngineError, Parts};
 pub use fees::FeeBook;
 pub use handle::{EngineHandle, Proven};
+pub use ladder::{Alarm, Step};
 pub use setup::{RestoreError, pool, restore};
 pub use state::{EngineState, Phase, Tip};
 

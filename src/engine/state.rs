@@ -72,6 +72,11 @@ impl fmt::Display for Phase {
 }
 
 impl EngineState {
+    /// Blocks that the least covered channel is behind our chain; `None` without channels.
+    pub fn channels_behind(&self) -> Option<u32> {
+        self.least_covered.map(|covered| self.height.saturating_sub(covered))
+    }
+
     pub(super) fn of(machine: &Machine, pool: &Pool, now: Instant) -> Self {
         let Progress { serving, height, claimed, told, watches, pending, degraded, clock_behind, .. } =
             machine.progress();

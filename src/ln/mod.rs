@@ -21,6 +21,7 @@ pub mod events;
 pub mod fees;
 pub mod fetch;
 pub mod filter;
+pub mod gate;
 pub mod gossip;
 pub mod logger;
 pub mod peers;

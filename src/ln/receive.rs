@@ -12,7 +12,6 @@ use bitcoin::Network;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::channel_state::ChannelDetails;
-use lightning::ln::channelmanager::MIN_FINAL_CLTV_EXPIRY_DELTA;
 use lightning::routing::gossip::RoutingFees;
 use lightning::routing::router::{RouteHint, RouteHintHop};
 use lightning::sign::{NodeSigner, Recipient};
@@ -123,7 +122,7 @@ impl Receiver {
         let expiry_secs = u32::try_from(expiry.as_secs()).map_err(|e| internal(&e))?;
         let (payment_hash, secret) = self
             .manager
-            .create_inbound_payment(amount_msat, expiry_secs, None)
+            .create_inbound_payment(amount_msat, expiry_secs, Some(FINAL_CLTV))
             .map_err(|()| ReceiveError::Internal("LDK refuses the amount or the expiry".into()))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| internal(&e))?;
         let builder = InvoiceBuilder::new(decode::currency(self.network));
@@ -137,7 +136,7 @@ impl Receiver {
             .payment_hash(sha256::Hash::from_byte_array(payment_hash.0))
             .payment_secret(secret)
             .basic_mpp()
-            .min_final_cltv_expiry_delta(MIN_FINAL_CLTV_EXPIRY_DELTA.into())
+            .min_final_cltv_expiry_delta(FINAL_CLTV.into())
             .expiry_time(expiry);
         if let Some(msat) = amount_msat {
             builder = builder.amount_milli_satoshis(msat);

@@ -1,4 +1,16 @@
 //! LDK's `UserConfig`, from ours. Each value that is not LDK's default has its reason here.
+//!
+//! How long a node may be blind (`engine/ladder.rs` has the alarms): it says so after 90 minutes without a block, and
+//! takes no new risk after two hours, 12 blocks. What it took before that must outlast the rest.
+//!
+//! - A revoked commitment can be punished for `our_to_self_delay` blocks. Default 288, two days: 12 blocks until the last
+//!   alarm, a day until the owner looks, 36 blocks for a punishment at a low fee, and luck that halves the time of a
+//!   block now and then. Cost: a peer that closes by force waits two days; LND, CLN, Eclair and LDK accept up to 2016.
+//! - An HTLC that was forwarded must be claimed from the incoming channel within `cltv_expiry_delta` of its end in the
+//!   outgoing one. LDK needs 48 with sight. Default 144, as Eclair's: 96 blocks for being blind. Cost: routes
+//!   through this node lock money up longer, and are chosen less.
+//! - A payment to us that we claimed must be taken on-chain before it expires, if the peer keeps still: invoices ask for
+//!   [`FINAL_CLTV`], 72, where LDK needs 42: 30 blocks, five hours.
 
 use lightning::util::config::{
     ChannelConfig, ChannelHandshakeConfig, ChannelHandshakeLimits, MaxDustHTLCExposure, UserConfig,
@@ -58,6 +70,9 @@ pub fn user_config(channels: &Channels) -> UserConfig {
         reject_inbound_splices: true,
     }
 }
+
+/// Blocks that the last part of a payment to us may last at least.
+pub const FINAL_CLTV: u16 = 72;
 
 /// What may be lost to fees, per channel: in HTLCs that are too small to be claimed, and in what a peer's feerate is
 /// above our highest. 50,000 sat, between LDK's former 5,000 and LND's 500,000.

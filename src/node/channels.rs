@@ -6,6 +6,7 @@ use bitcoin::secp256k1::PublicKey;
 
 use super::error::{Code, NodeError};
 use super::money::feerate;
+use super::refusals::BLIND;
 use super::views::{AddPeer, Channel, CloseChannel, Closing, Done, OpenChannel, Opened, Peer};
 use super::{Answer, Node, parse_node_id, unix};
 use crate::config::{AddressError, HostPort};
@@ -74,6 +75,9 @@ impl Node {
     /// Connects if need be, opens, and waits until the funding transaction is on its way or the peer has refused.
     pub async fn open_channel(&self, request: OpenChannel) -> Answer<Opened> {
         let (parts, running) = self.running()?;
+        if let Some(why) = parts.caution.refusing() {
+            return Err(NodeError::new(Code::Refused, format!("no channel was opened: {why}")).hint(BLIND));
+        }
         let rate = feerate(parts, request.feerate)?;
         if request.public && self.config().node.announce.is_empty() && self.config().node.listen.is_empty() {
             return Err(NodeError::new(

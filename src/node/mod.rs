@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bitcoin::secp256k1::PublicKey;
 
 use crate::config::Config;
-use crate::engine::{EngineHandle, FeeBook};
+use crate::engine::{Caution, EngineHandle, FeeBook};
 use crate::ledger::Ledger;
 use crate::ln::Ln;
 use crate::ln::backup::Backups;
@@ -72,6 +72,7 @@ struct Parts {
     wallet: Wallet,
     engine: EngineHandle,
     fees: FeeBook,
+    caution: Caution,
     ln: Ln,
     channels: Channels,
     vault: Arc<Vault>,

@@ -34,7 +34,11 @@ impl Node {
                 amount_msat: request.amount_msat,
                 description: request.description,
                 expires_at: made.expires_at,
-                warning: made.warning,
+                warning: parts
+                    .caution
+                    .refusing()
+                    .map(|why| format!("payments are sent back at the moment: {why}"))
+                    .or(made.warning),
             })
         })
         .await

@@ -13,6 +13,10 @@ use crate::wallet::WalletError;
 const RESERVE: &str =
     "the reserve pays the fees if a channel has to be closed by force; it is free again when the channels are closed";
 
+/// What to do about a chain that is not seen.
+pub(super) const BLIND: &str =
+    "it ends by itself when blocks come; `lightnode servers` shows the servers, and one of your own (trusted) helps";
+
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
         Self::new(Code::Internal, error.to_string()).hint("look after the disk; what was acknowledged is safe")
@@ -118,6 +122,7 @@ impl From<PayError> for NodeError {
             PayError::Decode(error) => error.into(),
             PayError::Own | PayError::Amount(_) => Self::new(Code::BadRequest, message),
             PayError::Expired(_) => Self::new(Code::Refused, message),
+            PayError::Blind(_) => Self::new(Code::Refused, message).hint(BLIND),
             PayError::NotEnough(_) => Self::new(Code::InsufficientFunds, message),
             PayError::NoChannelUp(_) => Self::new(Code::Failed, message).hint("nothing was paid; try again later"),
             PayError::Store(error) => error.into(),

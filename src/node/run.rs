@@ -14,18 +14,20 @@ use super::open::Opened;
 use super::recovery::{give_channels_up, take_up};
 use super::{Node, Parts, audit};
 use crate::config::Config;
-use crate::engine::{self, Engine, FeeBook, Listener, WatchInbox};
+use crate::engine::{self, Caution, Engine, FeeBook, Listener, WatchInbox};
 use crate::ln::Ln;
 use crate::ln::backup::Backups;
 use crate::ln::broadcast;
 use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
+use crate::ln::gate::Gate;
 use crate::ln::peers::Listening;
 use crate::ln::purposes::Purposes;
 use crate::ln::receive::Receiver;
 use crate::ln::recovery::{Recovery, given_up_payments};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Payer, PayerParts};
+use crate::ln::settings::user_config;
 use crate::ln::start::Doors as Entrance;
 use crate::ln::vault;
 use crate::wallet::Wallet;
@@ -70,6 +72,8 @@ impl Opened {
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
         let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
+        let tip = machine.tree().header_at(machine.tree().height());
+        let caution = Caution::new(&config.alarms, tip.map_or(0, |header| header.time));
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
         let ground = Ground {
             config,
@@ -91,8 +95,15 @@ impl Opened {
             vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
         listeners.extend(recovery.clone().map(|recovery| recovery as Arc<dyn Listener>));
         let pool = engine::pool(config, &store)?;
-        let engine_parts =
-            engine::Parts { machine, pool, store: store.clone(), listeners, inbox: watches, fees: fees.clone() };
+        let engine_parts = engine::Parts {
+            machine,
+            pool,
+            store: store.clone(),
+            listeners,
+            inbox: watches,
+            fees: fees.clone(),
+            caution: caution.clone(),
+        };
         let (engine, handle) = Engine::new(engine_parts)?;
 
         tasks.spawn("vault", vault::keep(restored.vault(), tasks.shutdown().clone()));
@@ -117,7 +128,7 @@ impl Opened {
             wallet: wallet.clone(),
             claims: Claims { monitors: ln.chain_monitor.clone(), sweeps: ln.sweeps.clone(), bumper: ln.bumper.clone() },
             desk: desk.clone(),
-            doors: Doors { accept: policy, dial },
+            doors: Doors { accept: policy, dial, caution: caution.clone() },
         };
         let backups = Backups::new(&ln, &seed, config);
         tasks.spawn("backup", backups.clone().keep(restored.vault().changes(), tasks.shutdown().clone()));
@@ -137,6 +148,7 @@ impl Opened {
                 ledger: ledger.clone(),
                 hand_over: desk.hand_over,
                 settings: config.payments.clone(),
+                caution: caution.clone(),
                 network: config.network,
                 tasks: tasks.clone(),
             }),
@@ -144,6 +156,7 @@ impl Opened {
             wallet,
             engine: handle,
             fees,
+            caution,
             ln,
             backups,
             recovery,
@@ -161,6 +174,9 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
     let tip = restored.ln().synced().await;
     tracing::info!(height = tip.height, "the chain is known");
     node.blocking(|node| settle(node.parts()?)).await?;
+    let (parts, forwarding) = (node.parts()?, user_config(&node.config().channels).channel_config);
+    let gate = Gate::new(parts.ln.channels.clone(), parts.caution.clone(), forwarding);
+    node.0.tasks.spawn("gate", gate.run(node.0.tasks.shutdown().clone()));
     let (tasks, events) = (&node.0.tasks, Arc::new(events));
     let handle = move |event| {
         let events = Arc::clone(&events);

@@ -27,6 +27,35 @@ impl Node {
     }
 }
 
+/// Servers that should be there besides one's own: what one hides another tells.
+const ENOUGH: usize = 3;
+
+/// In words, what makes the servers less worth than they could be. Nothing is said of too few where all are one's own.
+pub(super) fn warnings(servers: &[ServerStatus]) -> Vec<String> {
+    let banned = |one: &&ServerStatus| matches!(one.role, Role::Banned { .. });
+    let used = || servers.iter().filter(|one| one.role == Role::InUse);
+    let mut warnings = Vec::new();
+    if !servers.is_empty() && servers.iter().all(|one| banned(&one)) {
+        warnings
+            .push("all servers are banned because they lied; `lightnode servers` shows why and how to lift it".into());
+    } else if used().any(|one| one.demoted)
+        && used().all(|one| one.demoted || one.trusted)
+        && !used().any(|one| one.trusted)
+    {
+        warnings.push(
+            "every connected server is suspect (`lightnode servers` shows why); they are used all the same".into(),
+        );
+    }
+    let (all_own, own_used) = (servers.iter().all(|one| one.trusted), used().any(|one| one.trusted));
+    if used().count() < ENOUGH && used().count() > 0 && !all_own && !own_used {
+        warnings.push(format!(
+            "{} of at least {ENOUGH} servers connected: a theft that they all hide is not seen",
+            used().count()
+        ));
+    }
+    warnings
+}
+
 /// The word for programs, when it is tried again, and why not before.
 fn role(status: &ServerStatus) -> (&'static str, Option<u64>, Option<String>) {
     match &status.role {

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use super::channels::word;
 use super::hold::WAYS_OUT;
-use super::views::{ChannelCounts, RecoveryState, State, Status, Tip};
+use super::views::{AlarmView, ChannelCounts, LeastCovered, RecoveryState, State, Status, Tip};
 use super::{Answer, Node, Parts, servers, unix_now};
-use crate::engine::{EngineState, Phase};
+use crate::engine::{Alarm, EngineState, Phase, Step};
 use crate::ln::channels::Standing;
 
 impl Node {
@@ -22,7 +22,7 @@ impl Node {
             None => (0, 0),
         };
         Ok(Status {
-            state: match (state(&engine, running.is_some()), &recovery) {
+            state: match (state(&engine, running.is_some(), parts.caution.alarm()), &recovery) {
                 (State::Ready, Some(recovery)) => State::Degraded(recovery.summary()),
                 (state, _) => state,
             },
@@ -34,6 +34,12 @@ impl Node {
                 age_secs: unix_now().saturating_sub(tip.time.into()),
             }),
             waits_for: self.waits(parts, &engine, recovery.as_ref()),
+            warnings: servers::warnings(&engine.servers),
+            alarm: alarm(parts.caution.alarm()),
+            least_covered: engine
+                .least_covered
+                .zip(engine.channels_behind())
+                .map(|(height, behind)| LeastCovered { height, behind }),
             servers: engine.servers.iter().map(servers::brief).collect(),
             audit: self.audit_finding().await?,
             peers_connected: connected,
@@ -67,6 +73,9 @@ impl Node {
             alias: config.node.alias.clone(),
             tip: None,
             waits_for: vec![waits_for],
+            warnings: Vec::new(),
+            alarm: None,
+            least_covered: None,
             servers: Vec::new(),
             audit: None,
             peers_connected: 0,
@@ -106,11 +115,28 @@ impl Node {
     }
 }
 
-fn state(engine: &EngineState, running: bool) -> State {
+fn alarm(alarm: Alarm) -> Option<AlarmView> {
+    let step = match alarm.step {
+        Step::Calm => return None,
+        Step::Rotate => "rotating",
+        Step::Degraded => "degraded",
+        Step::Refuse => "refusing",
+    };
+    Some(AlarmView { step: step.into(), why: alarm.to_string(), age_secs: alarm.age.as_secs() })
+}
+
+fn state(engine: &EngineState, running: bool, alarm: Alarm) -> State {
     let waits = waits_for(engine);
     let why = || waits.first().cloned().unwrap_or_else(|| "the first look at the chain".into());
     if !running {
         return State::Syncing(why());
+    }
+    match alarm.step {
+        Step::Refuse => {
+            return State::Degraded(format!("payments are refused, nothing is forwarded, channels stay open: {alarm}"));
+        }
+        Step::Degraded => return State::Degraded(alarm.to_string()),
+        Step::Calm | Step::Rotate => {}
     }
     match engine.phase {
         Phase::NoServer | Phase::Waiting { .. } | Phase::Connecting => State::Degraded(format!(

@@ -6,7 +6,7 @@ mod servers;
 
 use serde::{Deserialize, Serialize};
 
-pub use servers::{Ban, ServerDetail};
+pub use servers::{AlarmView, Ban, LeastCovered, ServerDetail};
 
 /// State of the node, in every answer of `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,13 @@ pub struct Status {
     pub tip: Option<Tip>,
     /// In words, everything that the node waits for now; empty when it waits for nothing.
     pub waits_for: Vec<String>,
+    /// In words, what makes it less safe than it could be: few servers, suspects.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// No block comes, or nobody tells everything about a channel.
+    pub alarm: Option<AlarmView>,
+    /// How far the least covered channel is told; absent without channels.
+    pub least_covered: Option<LeastCovered>,
     pub servers: Vec<Server>,
     /// In words, what the last audit of the chain found; absent when it found nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

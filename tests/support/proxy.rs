@@ -77,6 +77,11 @@ enum Order {
 impl Proxy {
     /// Starts one in front of `server`, on a port of its own.
     pub(crate) fn start(server: SocketAddr) -> Self {
+        Self::start_at("127.0.0.1", server)
+    }
+
+    /// The same, on this address of the loopback network: another host, as far as a node can see.
+    pub(crate) fn start_at(host: &str, server: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             server,
             recorder: Mutex::new(Recorder::new()),
@@ -85,7 +90,7 @@ impl Proxy {
             held: watch::Sender::new(false),
             accepted: AtomicUsize::new(0),
         });
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback interface");
+        let listener = std::net::TcpListener::bind((host, 0)).expect("a loopback interface");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("a bound socket");
         let (orders, inbox) = mpsc::unbounded_channel();

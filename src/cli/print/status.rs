@@ -1,7 +1,7 @@
 //! `status`
 
 use super::layout::Pairs;
-use super::{safe, verbatim};
+use super::{count, safe, verbatim};
 use crate::amount::{grouped, sat};
 use crate::api::types::{Server, State, Status};
 use crate::cli::backup::Written;
@@ -28,6 +28,13 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     for (index, what) in status.waits_for.iter().filter(|what| Some(*what) != why).enumerate() {
         pairs.add(if index == 0 { "waits for" } else { "" }, safe(what));
     }
+    for (index, what) in status.warnings.iter().enumerate() {
+        pairs.add(if index == 0 { "beware" } else { "" }, safe(what));
+    }
+    // What degrades the node stands in the state.
+    if let Some(alarm) = status.alarm.as_ref().filter(|alarm| alarm.step == "rotating") {
+        pairs.add("alarm", format!("other servers are asked: {}", safe(&alarm.why)));
+    }
     let network = &status.network;
     pairs.add("network", if network == "bitcoin" { "bitcoin (main network)".to_owned() } else { safe(network) });
     pairs.add_if("node id", status.node_id.as_deref().map(verbatim));
@@ -39,6 +46,16 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
             None => "none yet".to_owned(),
         },
     );
+    if let Some(least) = &status.least_covered {
+        let told = format!("channels are told up to {}", grouped(least.height.into()));
+        pairs.add(
+            "coverage",
+            match least.behind {
+                0 => told,
+                behind => format!("{told}, {} behind", count(behind as usize, "block")),
+            },
+        );
+    }
     if status.servers.is_empty() {
         pairs.add("servers", "none");
     }
@@ -132,7 +149,7 @@ fn server(server: &Server, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{Balance, ChannelCounts, ClosingBalance, Tip};
+    use crate::api::types::{AlarmView, Balance, ChannelCounts, ClosingBalance, LeastCovered, Tip};
 
     pub(super) fn example() -> Status {
         Status {
@@ -143,6 +160,9 @@ mod tests {
             alias: Some("al\u{202e}ice".into()),
             tip: Some(Tip { height: 812_345, hash: "00".repeat(32), time: 1_000_000, age_secs: 200 }),
             waits_for: vec!["another server".into(), "the confirmation of 1 funding".into()],
+            warnings: vec!["1 of at least 3 servers connected".into()],
+            alarm: Some(AlarmView { step: "rotating".into(), why: "no block".into(), age_secs: 3700 }),
+            least_covered: Some(LeastCovered { height: 812_344, behind: 1 }),
             servers: vec![
                 Server {
                     address: "ssl://a.example:50002".into(),
@@ -193,10 +213,13 @@ mod tests {
 state      degraded: the server in use is behind
 waits for  another server
            the confirmation of 1 funding
+beware     1 of at least 3 servers connected
+alarm      other servers are asked: no block
 network    regtest
 node id    020202020202020202020202020202020202020202020202020202020202020202
 alias      al\\u{202e}ice
 block      812,345, mined 5 minutes ago
+coverage   channels are told up to 812,344, 1 block behind
 servers    ssl://a.example:50002 in use (ElectrumX 1.20\\u{1b}[2J)
            tcp://[::1]:50001 backing off, tried again in 12 seconds: connection
            refused
@@ -219,6 +242,9 @@ version    lightnode 0.1.0, up 2 hours
             alias: None,
             tip: None,
             waits_for: Vec::new(),
+            warnings: Vec::new(),
+            alarm: None,
+            least_covered: None,
             servers: Vec::new(),
             channels: ChannelCounts::default(),
             balance: None,

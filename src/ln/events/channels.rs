@@ -41,7 +41,13 @@ pub(super) async fn requested(cx: &Context, request: Request) -> Outcome {
         let asked =
             Asked { funding_sat: request.funding_sat, funds: &request.funds, channel_type: &request.channel_type };
         let (id, peer) = (request.temporary_channel_id, request.peer);
-        let verdict = cx.doors.accept.judge(&asked, &situation(&cx, &peer));
+        let blind = || match cx.doors.caution.refusing() {
+            Some(why) => {
+                Err(Refusal { told: "this node takes no channels at the moment; try again later".into(), why })
+            }
+            None => Ok(()),
+        };
+        let verdict = cx.doors.accept.judge(&asked, &situation(&cx, &peer)).and_then(|()| blind());
         let accepted = verdict.and_then(|()| {
             let user_channel_id = random_user_channel_id().map_err(|e| Refusal::plain(e.to_string()))?;
             let accepted = cx.manager.accept_inbound_channel(&id, &peer, user_channel_id, None);

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use super::channels::{AcceptPolicy, Openings};
 use super::send::HandOver;
 use super::types::{Bumper, ChainMonitor, ChannelManager, Sweeps};
+use crate::engine::Caution;
 use crate::ledger::Ledger;
 use crate::task::Shutdown;
 use crate::wallet::Wallet;
@@ -114,6 +115,8 @@ pub struct Doors {
     pub accept: AcceptPolicy,
     /// Peers to be dialled; a full queue refuses (LDK's buffered message is then lost, as it says it may be).
     pub dial: mpsc::Sender<Dial>,
+    /// Whether anything new may be let in.
+    pub caution: Caution,
 }
 
 /// The event handler of the background processor.

@@ -52,7 +52,7 @@ pub(super) async fn claimable(cx: &Context, offered: Offered) -> Outcome {
             Ok(line) => line,
             Err(error) => return Outcome::Replay(error.to_string()),
         };
-        match judge(&offered, line.as_ref()) {
+        match judge(&offered, line.as_ref()).and_then(|preimage| careful(&cx, &offered, line.as_ref(), preimage)) {
             Ok(preimage) => {
                 cx.manager.claim_funds(preimage);
                 Outcome::Done
@@ -106,6 +106,23 @@ fn judge(offered: &Offered, line: Option<&Record>) -> Result<PaymentPreimage, Re
     }
     match line.amount_msat {
         Some(wanted) if offered.amount_msat < wanted => refuse(format!("the invoice asks for {wanted} msat")),
+        _ => Ok(preimage),
+    }
+}
+
+/// Nothing new is taken while we are blind: whoever let us claim could keep the money, and we would not see it. A claim
+/// that was made before goes on.
+fn careful(
+    cx: &Context,
+    offered: &Offered,
+    line: Option<&Record>,
+    preimage: PaymentPreimage,
+) -> Result<PaymentPreimage, Refusal> {
+    let claim = claim_name(offered.claim, offered.payment_hash);
+    match cx.doors.caution.refusing() {
+        Some(why) if !line.is_some_and(|line| line.claims.contains_key(&claim)) => {
+            Err(Refusal { code: FailureCode::TemporaryNodeFailure, why })
+        }
         _ => Ok(preimage),
     }
 }

@@ -33,6 +33,7 @@ use super::channels::pending_htlcs;
 use super::decode::{self, DecodeError};
 use super::types::{ChainMonitor, ChannelManager};
 use crate::config::Payments;
+use crate::engine::Caution;
 use crate::ledger::{Begun, Ledger, NewSend, Record, SendToken, Side, State};
 use crate::store::StoreError;
 use crate::task::Tasks;
@@ -99,6 +100,9 @@ pub enum PayError {
     /// The channels do not carry it.
     #[error("{0}")]
     NotEnough(String),
+    /// The chain is not seen, so nothing new is risked.
+    #[error("nothing was paid: {0}")]
+    Blind(String),
     /// The channels are there, but none is up.
     #[error("{0}")]
     NoChannelUp(String),
@@ -115,6 +119,7 @@ pub struct Payer {
     ledger: Ledger,
     hand_over: HandOver,
     settings: Payments,
+    caution: Caution,
     network: Network,
     tasks: Tasks,
 }
@@ -131,6 +136,8 @@ pub struct PayerParts {
     pub hand_over: HandOver,
     /// Defaults of an order.
     pub settings: Payments,
+    /// Whether anything may be begun.
+    pub caution: Caution,
     /// Ours.
     pub network: Network,
     /// Where deadlines run.
@@ -149,8 +156,8 @@ enum Start {
 impl Payer {
     /// From its parts.
     pub fn new(parts: PayerParts) -> Self {
-        let PayerParts { manager, monitors, ledger, hand_over, settings, network, tasks } = parts;
-        Self { manager, monitors, ledger, hand_over, settings, network, tasks }
+        let PayerParts { manager, monitors, ledger, hand_over, settings, caution, network, tasks } = parts;
+        Self { manager, monitors, ledger, hand_over, settings, caution, network, tasks }
     }
 
     /// Pays, or joins the payment of this invoice that is under way, and waits for the outcome. Dropping the future
@@ -212,6 +219,9 @@ impl Payer {
             }
             Some(record) if record.is_open() => return Ok(Start::Joined),
             _ => {}
+        }
+        if let Some(why) = self.caution.refusing() {
+            return Err(PayError::Blind(why));
         }
         let amount_msat = amount(invoice.amount_milli_satoshis(), order.amount_msat).map_err(PayError::Amount)?;
         check_expiry(invoice, unix_now())?;

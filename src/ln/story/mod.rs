@@ -10,7 +10,7 @@ use bitcoin::FeeRate;
 use bitcoin::hashes::Hash;
 use lightning::types::payment::PaymentHash;
 
-use self::world::{NETWORK, Node, Story, spend_of, until};
+use self::world::{NETWORK, Node, Story, spend_of, unix_now, until};
 use super::channels::{CloseError, OpenError, Standing};
 use super::decode;
 use super::send::PayError;
@@ -248,4 +248,51 @@ async fn coins_of_a_funding_that_ldk_never_had_are_free_after_a_restart() {
     assert_eq!((a.wallet.fundings().len(), a.wallet.balance(0).spendable_sat), (0, 1_000_000));
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blind_node_forwards_pays_and_takes_nothing_closes_nothing_and_recovers() {
+    let (mut story, _) = Story::with_channel(300_000).await;
+    let dir = tempfile::tempdir().unwrap();
+    let c = Node::start(dir.path().into(), &story.chain).await;
+    let Story { chain, a, b, .. } = &mut story;
+    chain.mine(Some(c.deposit(100_000, 3)), &[a, b, &c]);
+    chain.mine(Some(b.deposit(500_000, 4)), &[a, b, &c]);
+    b.connect(&c).await;
+    let opened = b.open(&c, Some(60_000)).await.unwrap();
+    let funding = spend_of(b, b.wallet.fundings()[0].inputs[0]).await;
+    assert_eq!(funding.compute_txid(), opened.funding.txid);
+    chain.mine(Some(funding), &[a, b, &c]);
+    chain.mine_empty(5, &[a, b, &c]);
+    let usable = |node: &Node| node.ln.channels.list_usable_channels().len();
+    until("both channels are usable", || (usable(a), usable(b), usable(&c)) == (1, 2, 1)).await;
+    let told = |node: &Node| node.ln.channels.list_channels().iter().all(|c| c.counterparty.forwarding_info.is_some());
+    until("c was told how it is reached", || told(&c)).await;
+    let paid = a.pay(&c.invoice(Some(5_000_000)), None).await.unwrap();
+    assert_eq!(paid.record.state, State::Succeeded, "{paid:?}");
+
+    // Made while all was well.
+    let (through, to_b) = (c.invoice(Some(4_000_000)), b.invoice(Some(3_000_000)));
+    b.caution.told(unix_now() - 4 * 3600);
+    let deltas = |node: &Node| {
+        let channels = node.ln.channels.list_channels();
+        channels.iter().filter_map(|channel| channel.config).map(|config| config.cltv_expiry_delta).collect::<Vec<_>>()
+    };
+    until("the gate is shut", || deltas(b) == [u16::MAX; 2]).await;
+    for invoice in [&through, &to_b] {
+        let paid = a.pay(invoice, None).await.unwrap();
+        assert_eq!(paid.record.state, State::Failed, "{paid:?}");
+    }
+    assert!(matches!(b.pay(&a.invoice(Some(1_000_000)), None).await, Err(PayError::Blind(_))));
+    assert!(matches!(c.open(b, Some(30_000)).await, Err(OpenError::Refused(_))));
+    assert_eq!((usable(a), usable(b), usable(&c)), (1, 2, 1), "nothing is closed for it");
+
+    b.caution.told(unix_now());
+    until("the gate is open", || deltas(b) == [144; 2]).await;
+    for invoice in [&through, &to_b] {
+        let paid = a.pay(invoice, None).await.unwrap();
+        assert_eq!(paid.record.state, State::Succeeded, "{paid:?}");
+    }
+    c.stop().await;
+    story.end().await;
 }

@@ -18,19 +18,21 @@ use crate::chain::io::{Owners, Plan, PlanBlock, PlanTx, Watch};
 use crate::chain::merkle;
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
-use crate::config::{Config, HostPort};
-use crate::engine::{FeeBook, Listener, WatchInbox};
+use crate::config::{Alarms, Config, HostPort};
+use crate::engine::{Caution, FeeBook, Listener, WatchInbox};
 use crate::keys::Seed;
 use crate::ledger::Ledger;
 use crate::ln::Ln;
 use crate::ln::background;
 use crate::ln::channels::{AcceptPolicy, Channels, Open, OpenError, Opened, Standing};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
+use crate::ln::gate::Gate;
 use crate::ln::peers::{Listening, Peers};
 use crate::ln::purposes::Purposes;
 use crate::ln::receive::{Purpose, Receiver};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::send::{Order, Paid, PayError, Payer, PayerParts};
+use crate::ln::settings::user_config;
 use crate::ln::vault::Package;
 use crate::store::Store;
 use crate::task::{Shutdown, StopReason, Tasks};
@@ -125,6 +127,7 @@ pub(super) struct Node {
     pub(super) channels: Channels,
     pub(super) payer: Payer,
     pub(super) receiver: Receiver,
+    pub(super) caution: Caution,
     pub(super) sent: Arc<Mutex<Vec<Package>>>,
     pub(super) store: Store,
     pub(super) shutdown: Shutdown,
@@ -162,6 +165,9 @@ impl Node {
         let tasks = Tasks::new(shutdown.clone());
         tasks.spawn("vault", crate::ln::vault::keep(vault, shutdown.clone()));
         let accept = AcceptPolicy { inbound: true, min_sat: 20_000, max_sat: 16_000_000, reserve_sat: 25_000 };
+        let hours = |hours| Duration::from_secs(3600 * hours);
+        let alarms = Alarms { rotate_after: hours(1), degraded_after: hours(2), refuse_after: hours(3) };
+        let caution = Caution::new(&alarms, unix_now());
         let (desk, (dial, _dials)) = (Desk::default(), mpsc::channel(1));
         let (manager, monitors) = (|| Arc::clone(&ln.channels), || Arc::clone(&ln.chain_monitor));
         let payer = Payer::new(PayerParts {
@@ -170,6 +176,7 @@ impl Node {
             ledger: ledger.clone(),
             hand_over: desk.hand_over.clone(),
             settings: config.payments.clone(),
+            caution: caution.clone(),
             network: NETWORK,
             tasks: tasks.clone(),
         });
@@ -181,7 +188,7 @@ impl Node {
             wallet: wallet.clone(),
             claims: Claims { monitors: monitors(), sweeps: Arc::clone(&ln.sweeps), bumper: Arc::clone(&ln.bumper) },
             desk,
-            doors: Doors { accept, dial },
+            doors: Doors { accept, dial, caution: caution.clone() },
         };
         let events = Arc::new(Events::new(context, shutdown.clone()));
         let deaf = Arc::new(AtomicBool::new(false));
@@ -225,6 +232,7 @@ impl Node {
             channels,
             payer,
             receiver,
+            caution,
             sent,
             store,
             shutdown,
@@ -233,6 +241,9 @@ impl Node {
             _watches,
             _dials,
         };
+        let forwarding = user_config(&config.channels).channel_config;
+        let gate = Gate::new(Arc::clone(&node.ln.channels), node.caution.clone(), forwarding);
+        node.tasks.spawn("gate", gate.run(node.shutdown.clone()));
         node.payer.reconcile(&BTreeSet::new()).unwrap();
         release_orphans(&node.wallet, &node.ln.channels, &node.ln.chain_monitor).unwrap();
         chain.tell_all(&node);
@@ -301,6 +312,10 @@ impl Node {
     pub(super) fn standing(&self) -> Option<Standing> {
         self.channels.list(&BTreeSet::new()).first().map(|channel| channel.standing)
     }
+}
+
+pub(super) fn unix_now() -> u32 {
+    u32::try_from(crate::ln::now().as_secs()).unwrap()
 }
 
 pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {

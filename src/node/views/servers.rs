@@ -56,3 +56,22 @@ pub struct Ban {
     /// Unix seconds.
     pub until: u64,
 }
+
+/// How far up the ladder of alarms the node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// `rotating`: other servers are asked; `degraded`; `refusing`: nothing new is begun.
+    pub step: String,
+    pub why: String,
+    /// Of the silence, or of the gap.
+    pub age_secs: u64,
+}
+
+/// The channel whose history is told least far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeastCovered {
+    /// By the server that tells most of it.
+    pub height: u32,
+    /// Blocks behind our best header.
+    pub behind: u32,
+}
