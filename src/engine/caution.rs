@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn alarms() -> Alarms {
-        let minutes = |minutes| Duration::from_secs(60 * minutes);
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Alarms { rotate_after: minutes(60), degraded_after: minutes(90), refuse_after: minutes(120) }
     }
 

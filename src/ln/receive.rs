@@ -18,6 +18,7 @@ use lightning::sign::{NodeSigner, Recipient};
 use lightning_invoice::{Bolt11Invoice, InvoiceBuilder};
 
 use super::decode;
+use super::settings::FINAL_CLTV;
 use super::types::{ChannelManager, KeysManager};
 use crate::ledger::{Ledger, NewInvoice};
 use crate::store::StoreError;
