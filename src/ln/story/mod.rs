@@ -157,7 +157,7 @@ async fn a_channel_is_closed_by_force_and_both_books_say_so() {
     let away = a.channels.close(&id).unwrap_err();
     assert!(matches!(away, CloseError::PeerAway(_)), "{away}");
     let closing = a.channels.force_close(&id).unwrap();
-    assert!(closing.next.contains("locked for 144 blocks"), "{}", closing.next);
+    assert!(closing.next.contains("locked for 288 blocks"), "{}", closing.next);
     // LDK leaves the commitment of an anchor channel to the handler of `BumpTransaction`.
     let commitment = spend_of(a, opened.funding).await;
     story.mine(Some(commitment));
