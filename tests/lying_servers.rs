@@ -122,7 +122,7 @@ fn a_history_that_forgets_a_proven_deposit_takes_nothing_away_and_is_said() {
         || alice.answering(),
         |status| status["state"] == "degraded" && status["servers"][0]["role"] == "in_use",
     );
-    assert!(status["why"].as_str().expect("words").contains("does not serve 1 of"), "{status}");
+    assert!(status["why"].as_str().expect("words").contains("no server serves 1 of"), "{status}");
     world.bitcoind.mine(1);
     alice.at_height(world.bitcoind.height());
     assert_eq!(alice.balance("onchain_confirmed_sat"), 70_000);

@@ -9,6 +9,7 @@ use bitcoin::{BlockHash, OutPoint, Script, Transaction, Txid};
 use super::facts::Facts;
 use super::io::{HistoryEntry, Status};
 use super::merkle::ProvenTx;
+use super::watch::Worked;
 
 /// Entries of one history, at most; more is a flood, and the watch is degraded.
 pub const MAX_HISTORY: usize = 10_000;
@@ -16,6 +17,8 @@ pub const MAX_HISTORY: usize = 10_000;
 pub const MAX_PENDING: usize = 64;
 /// Bytes of bodies that one job gathers before they are proven.
 pub(super) const MAX_JOB_BYTES: usize = 8 << 20;
+/// Bytes of bodies that the jobs of one server hold at once.
+pub(super) const MAX_LINE_BYTES: usize = 24 << 20;
 
 /// The Electrum status of a history: SHA-256 of `txid:height:` of each entry, in order; none of an empty one.
 fn status_of<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Option<Status> {
@@ -23,11 +26,9 @@ fn status_of<'a>(entries: impl Iterator<Item = &'a HistoryEntry>) -> Option<Stat
     (!text.is_empty()).then(|| Status(sha256::Hash::hash(text.as_bytes()).to_byte_array()))
 }
 
-/// What a script waits for.
+/// What a script waits for, with one server.
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
-    /// A server.
-    Offline,
     /// Its present status.
     Subscribing,
     /// Its turn: few jobs run at once, so that claims cannot pile up.
@@ -49,6 +50,14 @@ impl Stage {
     /// True while a history is being worked on.
     pub(super) fn is_active(&self) -> bool {
         matches!(self, Stage::History | Stage::Bodies { .. } | Stage::Proofs { .. })
+    }
+
+    /// What was gathered so far.
+    pub(super) fn job(&self) -> Option<&Job> {
+        match self {
+            Stage::Bodies { job, .. } | Stage::Proofs { job, .. } => Some(job),
+            _ => None,
+        }
     }
 }
 
@@ -96,6 +105,11 @@ impl Job {
             false => asked == self.settled_status,
         };
         other.then_some(self.whole_status)
+    }
+
+    /// The statuses of this history: what they commit to is proven once the job has ended well.
+    pub(super) fn worked(&self) -> Worked {
+        Worked { plain: self.settled_status, whole: self.whole_status }
     }
 
     /// Confirmed entries that are not proven yet.

@@ -13,6 +13,7 @@ mod mempool;
 pub mod merkle;
 pub mod params;
 pub mod tree;
+mod view;
 pub mod watch;
 
 #[cfg(test)]

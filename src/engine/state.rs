@@ -19,13 +19,13 @@ pub struct EngineState {
     pub tip: Option<Tip>,
     /// Height of our best header.
     pub height: u32,
-    /// The height that the serving server claims.
+    /// The height that the servers claim which are asked about scripts ([`Progress::claimed`]).
     pub claimed: Option<u32>,
     /// Scripts followed.
     pub watches: usize,
-    /// Scripts whose history is not complete yet.
+    /// Scripts whose history is not complete yet on any server.
     pub pending: usize,
-    /// Scripts that the serving server does not serve.
+    /// Scripts that no server serves.
     pub degraded: Vec<ScriptHash>,
     /// Our clock is behind the chain's, so it is wrong.
     pub clock_behind: bool,
@@ -54,7 +54,7 @@ pub enum Phase {
     Headers,
     /// Histories are fetched and proven.
     Histories,
-    /// All that the server knows was proven and delivered.
+    /// All that the servers know was proven and delivered.
     Synced,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Phase {
             Self::Connecting => "connecting",
             Self::Headers => "fetching headers",
             Self::Histories => "fetching and proving histories",
-            Self::Synced => "all that the server knows is proven",
+            Self::Synced => "all that the servers know is proven",
         })
     }
 }
@@ -81,12 +81,11 @@ impl EngineState {
         let Progress { serving, height, claimed, told, watches, pending, degraded, clock_behind, .. } =
             machine.progress();
         let servers = pool.status(now);
-        let phase = match (serving, claimed) {
-            (None, _) => Phase::without_server(&servers),
-            (Some(_), Some(claimed)) if claimed > height => Phase::Headers,
-            (Some(_), None) => Phase::Headers,
-            (Some(_), Some(_)) if machine.synced() => Phase::Synced,
-            (Some(_), Some(_)) => Phase::Histories,
+        let phase = match claimed {
+            _ if serving == 0 => Phase::without_server(&servers),
+            Some(_) if machine.synced() => Phase::Synced,
+            Some(claimed) if claimed <= height => Phase::Histories,
+            _ => Phase::Headers,
         };
         // A told block that has left the chain is still what they know.
         let known = told.map_or(height, |told| told.height);

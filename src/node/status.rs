@@ -150,7 +150,7 @@ fn state(engine: &EngineState, running: bool, alarm: Alarm) -> State {
                 State::Degraded("the clock of this machine is behind the chain's; set it, invoices depend on it".into())
             } else if !engine.degraded.is_empty() {
                 State::Degraded(format!(
-                    "the server does not serve {} of {} scripts; another server would help",
+                    "no server serves {} of {} scripts; another server would help",
                     engine.degraded.len(),
                     engine.watches
                 ))
@@ -165,7 +165,7 @@ fn behind(engine: &EngineState) -> u32 {
     engine.claimed.unwrap_or(engine.height).saturating_sub(engine.height)
 }
 
-/// In words, what the engine waits for; empty when all that the server knows was proven.
+/// In words, what the engine waits for; empty when all that the servers know was proven.
 pub(super) fn waits_for(engine: &EngineState) -> Vec<String> {
     let words = match &engine.phase {
         Phase::NoServer => "a server that can be used (none is configured, or all are banned)".into(),

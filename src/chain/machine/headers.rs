@@ -2,12 +2,13 @@
 //!
 //! A tip that links is taken as it comes. One that does not starts a chase: headers from our tip on, or, where these
 //! do not link either, from further and further back until they do. Only one request of a chase is in flight, and one
-//! that leads nowhere backs off, so a tip that flips costs little.
+//! that leads nowhere backs off, so a tip that flips costs little. While one server is chased, the others leave it to
+//! that one as long as our chain grows by it: the same headers are not fetched from each.
 
 use bitcoin::block::Header;
 
 use super::line::{Chase, Line};
-use super::{Action, BlockRef, Lie, Machine, Request, SourceId};
+use super::{Action, BlockRef, Lie, Machine, Request, SourceId, scripts};
 use crate::chain::tree::{MAX_REORG, Refused};
 
 /// Headers in one request, at most (protocol).
@@ -18,48 +19,50 @@ const STRIDE: u32 = 8;
 /// The first rest after a chase that led nowhere, in ms; it doubles up to [`LONGEST_REST`].
 const FIRST_REST: u64 = 1_000;
 const LONGEST_REST: u64 = 60_000;
+/// For so long, in ms, a chase is left to another server at a time ...
+const DEFER: u64 = 2_000;
+/// ... as long as our chain grows by so many headers meanwhile.
+const GROWTH: u32 = 500;
 /// Refusals of older headers after which those who wait for them give up for now.
 const OLDER_TRIES: u32 = 3;
 
-/// The headers below the tree's base that proofs wait for.
+/// The headers below the tree's base that a server's proofs wait for.
 #[derive(Debug, Default)]
 pub(super) struct Older {
-    asked: Option<(SourceId, u32)>,
+    /// First height and count of those that were asked for.
+    asked: Option<(u32, u32)>,
     tries: u32,
     rest: Option<u64>,
 }
 
 impl Older {
-    pub(super) fn forget(&mut self, source: SourceId) {
-        if self.asked.is_some_and(|(asked, _)| asked == source) {
-            *self = Older::default();
-        }
-    }
-
     pub(super) fn deadline(&self) -> Option<u64> {
         self.rest
     }
 
-    fn is_idle(&self) -> bool {
-        self.asked.is_none() && self.rest.is_none()
+    fn is_asked(&self, from: u32) -> bool {
+        self.asked.is_some_and(|(start, _)| start == from)
     }
 }
 
 impl Machine {
-    /// The serving server's proofs against the block at `height` fail: asks it whether it has that block at all.
-    pub(super) fn suspect(&mut self, height: u32) {
-        self.suspected = Some(height);
-        self.ask(Request::Headers { start: height, count: 1 });
+    /// A server's proofs against the block at `height` fail: asks it whether it has that block at all.
+    pub(super) fn suspect(&mut self, source: SourceId, height: u32) {
+        if let Some(line) = self.lines.get_mut(&source) {
+            line.suspected = Some(height);
+            line.ask(Request::Headers { start: height, count: 1 });
+        }
     }
 
     /// If it has, it lied; if not, it is on another chain, and if it still claims a tip of ours that says nothing until
     /// it names the next.
     fn suspect_answered(&mut self, source: SourceId, height: u32, headers: &[Header]) {
-        self.suspected = None;
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        line.suspected = None;
         let theirs = headers.first().map(|header| header.block_hash());
         if theirs == self.tree.hash_at(height) {
             self.condemn(source, Lie::Proof);
-        } else if let Some(line) = self.lines.get_mut(&source) {
+        } else {
             line.claim = line.claim.filter(|(_, block)| !self.tree.contains(*block));
         }
     }
@@ -68,6 +71,16 @@ impl Machine {
         let Some(line) = self.lines.get_mut(&source) else { return };
         line.claim = Some((header, BlockRef { height, hash: header.block_hash() }));
         self.follow(source);
+        let now = self.clock.now();
+        let linked = self.linked(source);
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        if !line.lagging.is_empty() {
+            line.doubt.get_or_insert(now + scripts::DOUBT);
+        }
+        // What it pushes of this block may come right after it, though another server has announced it before.
+        if line.is_serving() && linked.is_some_and(|height| self.delivery.lacks(height)) {
+            self.delivery.gather(now);
+        }
     }
 
     /// Links a server's claim, or takes the next step towards it.
@@ -75,7 +88,7 @@ impl Machine {
         let Some(line) = self.lines.get_mut(&source) else { return };
         let Some((header, claim)) = line.claim else { return };
         if let Some((start, count)) = self.tree.wants_anchor() {
-            if line.chase == Chase::Idle && self.serving == Some(source) {
+            if line.chase == Chase::Idle {
                 line.chase = Chase::Asked { start, back: 0 };
                 line.ask(Request::Headers { start, count });
             }
@@ -85,6 +98,7 @@ impl Machine {
         match self.tree.accept(header, claim.height, self.clock.seconds()) {
             Ok(_) => {
                 line.tries = 0;
+                line.deferred = None;
                 if !matches!(line.chase, Chase::Asked { .. }) {
                     line.chase = Chase::Idle;
                 }
@@ -92,13 +106,30 @@ impl Machine {
             }
             Err(Refused::Lie(_)) => self.condemn(source, Lie::Header),
             Err(Refused::Unlinked) if line.chase == Chase::Idle => {
-                let start = claim.height.min(old.height + 1);
-                self.chase(source, start, 0);
+                if !self.defer(source) {
+                    self.chase(source, claim.height.min(old.height + 1), 0);
+                }
             }
             Err(Refused::Unlinked) => {}
             Err(Refused::Future | Refused::TooDeep) if line.chase == Chase::Idle => self.rest(source),
             Err(Refused::Future | Refused::TooDeep) => {}
         }
+    }
+
+    /// Leaves the chase to another server if there is one under way that leads somewhere.
+    fn defer(&mut self, source: SourceId) -> bool {
+        let mut others = self.lines.iter().filter(|(other, _)| **other != source);
+        if !others.any(|(_, line)| matches!(line.chase, Chase::Asked { .. })) {
+            return false;
+        }
+        let (height, until) = (self.tree.height(), self.clock.now() + DEFER);
+        let Some(line) = self.lines.get_mut(&source) else { return false };
+        let grows = line.deferred.is_none_or(|before| height >= before.saturating_add(GROWTH));
+        if grows {
+            line.deferred = Some(height);
+            line.chase = Chase::Resting(until);
+        }
+        grows
     }
 
     /// Asks for headers from `start` up to the claim.
@@ -120,12 +151,12 @@ impl Machine {
     }
 
     pub(super) fn headers_refused(&mut self, source: SourceId, start: u32) {
-        if self.older.asked == Some((source, start)) {
-            self.older_refused();
+        if self.lines.get(&source).is_some_and(|line| line.older.is_asked(start)) {
+            self.older_refused(source);
         } else if self.is_chased(source, start) {
             self.rest(source);
-        } else {
-            self.suspected = None;
+        } else if let Some(line) = self.lines.get_mut(&source) {
+            line.suspected = None;
         }
     }
 
@@ -137,11 +168,11 @@ impl Machine {
     pub(super) fn headers_came(&mut self, source: SourceId, start: u32, count: u32, mut headers: Vec<Header>) {
         headers.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         let full = u32::try_from(headers.len()) == Ok(count);
-        if self.serving == Some(source) && self.suspected == Some(start) {
+        if self.lines.get(&source).is_some_and(|line| line.suspected == Some(start)) {
             self.suspect_answered(source, start, &headers);
         }
-        if self.older.asked == Some((source, start)) {
-            if full { self.older_came(source, start, headers) } else { self.older_refused() }
+        if self.lines.get(&source).is_some_and(|line| line.older.is_asked(start)) {
+            self.older_came(source, start, headers);
         } else if self.tree.wants_anchor() == Some((start, count)) {
             if full { self.anchor_came(source, start, headers) } else { self.rest(source) }
         } else {
@@ -158,7 +189,7 @@ impl Machine {
         if let Some(line) = self.lines.get_mut(&source) {
             line.chase = Chase::Idle;
         }
-        for source in self.lines.keys().copied().collect::<Vec<_>>() {
+        for source in self.sources() {
             self.follow(source);
         }
     }
@@ -243,47 +274,57 @@ impl Machine {
         self.scripts_reorganised(fork);
     }
 
-    /// Asks for headers below the base, for proofs that reach there.
-    pub(super) fn want_older(&mut self) {
-        if !self.older.is_idle() || self.tree.base() == 0 || self.tree.wants_anchor().is_some() {
+    /// Asks a server for headers below the base, for its proofs that reach there.
+    pub(super) fn want_older(&mut self, source: SourceId) {
+        let base = self.tree.base();
+        if base == 0 || self.tree.wants_anchor().is_some() {
             return;
         }
-        let Some(source) = self.serving else { return };
-        let start = self.tree.base().saturating_sub(CHUNK);
-        let count = self.tree.base() - start;
-        self.older.asked = Some((source, start));
-        self.ask(Request::Headers { start, count });
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        if line.older.asked.is_some() || line.older.rest.is_some() {
+            return;
+        }
+        let start = base.saturating_sub(CHUNK);
+        line.older.asked = Some((start, base - start));
+        line.ask(Request::Headers { start, count: base - start });
     }
 
     fn older_came(&mut self, source: SourceId, start: u32, headers: Vec<Header>) {
-        self.older = Older::default();
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let Some((_, count)) = line.older.asked.take() else { return };
+        if start + count != self.tree.base() {
+            // Another server's came first.
+            line.older = Older::default();
+            return;
+        }
+        if u32::try_from(headers.len()) != Ok(count) {
+            return self.older_refused(source);
+        }
+        line.older = Older::default();
         if self.tree.prepend(&headers).is_err() {
             return self.condemn(source, Lie::Header);
         }
         self.actions.push_back(Action::StoreOlderHeaders { from: start, headers });
     }
 
-    fn older_refused(&mut self) {
-        let tries = self.older.tries + 1;
-        let rest = FIRST_REST << tries.min(6);
-        self.older = Older { asked: None, tries, rest: Some(self.clock.now() + rest) };
+    fn older_refused(&mut self, source: SourceId) {
+        let now = self.clock.now();
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let tries = line.older.tries + 1;
+        line.older = Older { asked: None, tries, rest: Some(now + (FIRST_REST << tries.min(6))) };
         if tries > OLDER_TRIES {
-            self.give_up_older();
+            self.give_up_older(source);
         }
     }
 
     /// Goes on with what has rested.
-    pub(super) fn header_timers(&mut self) {
+    pub(super) fn header_timers(&mut self, source: SourceId) {
         let now = self.clock.now();
-        if self.older.rest.is_some_and(|until| until <= now) {
-            self.older.rest = None;
-        }
-        for source in self.lines.keys().copied().collect::<Vec<_>>() {
-            let Some(line) = self.lines.get_mut(&source) else { continue };
-            if matches!(line.chase, Chase::Resting(until) if until <= now) {
-                line.chase = Chase::Idle;
-                self.follow(source);
-            }
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        line.older.rest = line.older.rest.filter(|&until| until > now);
+        if matches!(line.chase, Chase::Resting(until) if until <= now) {
+            line.chase = Chase::Idle;
+            self.follow(source);
         }
     }
 }

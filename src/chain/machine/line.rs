@@ -1,13 +1,14 @@
-//! One server's line: what was asked, what waits to be asked, and how far its headers are followed.
+//! One server's line: its duties, how far its headers are followed, and what it says of the scripts.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bitcoin::block::Header;
 
-use crate::chain::io::{BlockRef, Owners, Request};
-
-/// Requests in flight at once: as many as every server takes.
-pub(super) const IN_FLIGHT: usize = 8;
+use super::headers::Older;
+use super::requests::Requests;
+use crate::chain::io::{BlockRef, Owners, Request, ScriptHash};
+use crate::chain::tree::HeaderTree;
+use crate::chain::view::Views;
 
 /// How a server's claimed tip is being linked to our tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,53 +31,66 @@ pub(super) struct Line {
     pub(super) chase: Chase,
     /// Chases that led nowhere, one after another.
     pub(super) tries: u32,
-    urgent: VecDeque<Request>,
-    queue: VecDeque<Request>,
-    /// What is in the queues: nothing is asked twice at once.
-    queued: HashSet<Request>,
-    in_flight: HashSet<Request>,
+    /// Our height when it last left a chase to another server.
+    pub(super) deferred: Option<u32>,
+    pub(super) older: Older,
+    /// The height at which its proofs fail, while it is asked for its header there.
+    pub(super) suspected: Option<u32>,
+    pub(super) views: Views,
+    /// Scripts whose turn has not come.
+    pub(super) queue: VecDeque<ScriptHash>,
+    /// When the first of those that leave a job to another server begins by itself.
+    pub(super) start: Option<u64>,
+    /// The script that was last subscribed anew in the slow round, and when the next one is due.
+    pub(super) round: (Option<ScriptHash>, u64),
+    /// Scripts of which more is proven than this server listed.
+    pub(super) lagging: BTreeSet<ScriptHash>,
+    /// When those are looked at.
+    pub(super) doubt: Option<u64>,
+    pub(super) requests: Requests,
 }
 
 impl Line {
-    pub(super) fn new(serves: Owners) -> Self {
+    /// A connection that serves nobody yet; the first of its slow round is due at `round`.
+    pub(super) fn new(round: u64) -> Self {
         Line {
-            serves,
+            serves: Owners::default(),
             claim: None,
             chase: Chase::Idle,
             tries: 0,
-            urgent: VecDeque::new(),
+            deferred: None,
+            older: Older::default(),
+            suspected: None,
+            views: Views::default(),
             queue: VecDeque::new(),
-            queued: HashSet::new(),
-            in_flight: HashSet::new(),
+            start: None,
+            round: (None, round),
+            lagging: BTreeSet::new(),
+            doubt: None,
+            requests: Requests::default(),
         }
     }
 
-    /// Queues a request, unless it is already under way.
+    /// True when it is asked about scripts at all.
+    pub(super) fn is_serving(&self) -> bool {
+        self.serves != Owners::default()
+    }
+
+    /// The height up to which the server's view is a view of our best chain.
+    pub(super) fn linked(&self, tree: &HeaderTree) -> Option<u32> {
+        self.claim.map(|(_, block)| block).filter(|block| tree.contains(*block)).map(|block| block.height)
+    }
+
+    /// When something is to be done with it if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        let chase = if let Chase::Resting(until) = self.chase { Some(until) } else { None };
+        let round = (self.views.len() > 0).then_some(self.round.1);
+        let rested = self.views.next_rested().map(|(until, _)| until);
+        let all = [chase, round, rested, self.older.deadline(), self.start, self.doubt, self.patience()];
+        all.into_iter().flatten().min()
+    }
+
     pub(super) fn ask(&mut self, request: Request) {
-        if !self.in_flight.contains(&request) && self.queued.insert(request.clone()) {
-            match request {
-                Request::Headers { .. } => self.urgent.push_back(request),
-                _ => self.queue.push_back(request),
-            }
-        }
-    }
-
-    /// The next request to send, if there is room in flight. Those that nobody `wants` any more are forgotten: an
-    /// error (say, for a transaction that left the chain) is dear.
-    pub(super) fn next(&mut self, wants: impl Fn(&Request) -> bool) -> Option<Request> {
-        while self.in_flight.len() < IN_FLIGHT {
-            let request = self.urgent.pop_front().or_else(|| self.queue.pop_front())?;
-            self.queued.remove(&request);
-            if wants(&request) {
-                self.in_flight.insert(request.clone());
-                return Some(request);
-            }
-        }
-        None
-    }
-
-    /// Takes an answer; false when nothing of the kind was asked.
-    pub(super) fn answered(&mut self, request: &Request) -> bool {
-        self.in_flight.remove(request)
+        self.requests.ask(request);
     }
 }

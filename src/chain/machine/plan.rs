@@ -1,4 +1,20 @@
 //! When to tell the listeners, and what.
+//!
+//! Rules:
+//! - A tip is told when every script is told up to there by at least one server that is not degraded on it (or all that
+//!   are asked about it are degraded: then it is said, and the rest goes on). For scripts of Lightning this waits as
+//!   long as it takes: a height without what happened below it gives up contracts that were claimed in time.
+//! - What others may add is waited for with patience that has an absolute end: a server that has announced the block and
+//!   is not worked off yet, a server of the wallet that is behind. When it ends, facts are told as they are proven, and
+//!   the tip without the wallet's own scripts. What is proven later is told then, as a block below the tip.
+//! - While the chain told before has left ours, patience ends nothing: a transaction is unconfirmed together with what
+//!   is proven of it on the new chain, never because a server is slow.
+//!
+//! Decision: one patience for all, counted from when something was first due, and [`PATIENCE`] long. Chosen because it
+//! bounds what any number of silent servers can cost to one sum; rejected: to wait for a majority, since two of three
+//! that hide a theft are a majority, and to tell at once what the first one proved, since the tip could then overtake the
+//! spend that the third has just announced. Cost: with a server that announces blocks and then is silent, every tip
+//! is late by this much until its watches are degraded or the pool drops it.
 
 use super::{Action, BlockRef, Machine, ScriptRecord, Told, UnknownTold};
 use crate::chain::io::{Plan, PlanBlock};
@@ -8,6 +24,10 @@ use crate::chain::tree::HeaderTree;
 const SILENCE: u64 = 150;
 /// They are not gathered longer than this, in ms: a flood must not hold a block back.
 const LONGEST_GATHER: u64 = 2_000;
+/// For so long, in ms, what is due waits for servers that may add to it.
+const PATIENCE: u64 = 5_000;
+/// The same before the first tip of a process, when every server is asked about everything.
+const FIRST_PATIENCE: u64 = 30_000;
 
 /// What the listeners know of the chain.
 #[derive(Debug)]
@@ -27,6 +47,8 @@ pub(super) struct Delivery {
     busy: bool,
     /// Since when, and until when, notifications are gathered.
     gathering: Option<(u64, u64)>,
+    /// When patience with those that may add to what is due ends.
+    patience: Option<u64>,
 }
 
 impl Delivery {
@@ -45,7 +67,8 @@ impl Delivery {
             None => blocks.filter(|block| tree.contains(*block)).chain(tip).max(),
         };
         let highest = tip.map_or(0, |tip| tip.height);
-        Ok(Delivery { told: tip, reached, highest, refreshed: false, fork, busy: false, gathering: None })
+        let (refreshed, busy) = (false, false);
+        Ok(Delivery { told: tip, reached, highest, refreshed, fork, busy, gathering: None, patience: None })
     }
 
     pub(super) fn told(&self) -> Option<BlockRef> {
@@ -70,14 +93,28 @@ impl Delivery {
         self.gathering = Some((since, (now + SILENCE).min(since + LONGEST_GATHER)));
     }
 
-    pub(super) fn deadline(&self) -> Option<u64> {
-        self.gathering.map(|(_, until)| until)
+    pub(super) fn deadline(&self, now: u64) -> Option<u64> {
+        // Patience that has ended is no reason to come again.
+        let patience = self.patience.filter(|&until| until > now);
+        self.gathering.map(|(_, until)| until).into_iter().chain(patience).min()
     }
 
     /// True when nothing is being gathered (any more).
     fn quiet(&mut self, now: u64) -> bool {
         self.gathering = self.gathering.filter(|(_, until)| now < *until);
         self.gathering.is_none()
+    }
+
+    /// True when something has been due for too long; `due` says whether anything is.
+    fn impatient(&mut self, due: bool, now: u64) -> bool {
+        let patience = if self.refreshed { PATIENCE } else { FIRST_PATIENCE };
+        self.patience = due.then(|| self.patience.unwrap_or(now + patience));
+        self.patience.is_some_and(|until| until <= now)
+    }
+
+    /// True when a tip at this height is news.
+    pub(super) fn lacks(&self, height: u32) -> bool {
+        self.told.is_none_or(|told| told.height < height + u32::from(!self.refreshed))
     }
 
     /// Our chain above `fork` is another one than a moment ago.
@@ -101,7 +138,7 @@ impl Machine {
         }
         let chain = if quiet { self.chain_plan() } else { None };
         let told = quiet && self.delivery.fork.is_none();
-        let whole = told && self.linked().is_some() && self.watches.unsettled_len() == 0;
+        let whole = told && self.mempool.has_doubts() && self.knows_mempool();
         let mempool = self.mempool.tell(whole, |txid| self.facts.get(txid).is_some());
         let plan = Plan { mempool, ..chain.unwrap_or_default() };
         if !plan.is_empty() {
@@ -112,41 +149,65 @@ impl Machine {
 
     /// What is to be told of the chain.
     fn chain_plan(&mut self) -> Option<Plan> {
-        let coverage = self.linked()?;
-        let delivery = &self.delivery;
-        // A server that lags behind what was told can add to the past, but not replace it.
-        let caught_up = coverage >= delivery.highest.min(self.tree.height())
-            && delivery.fork.is_none_or(|fork| coverage > fork.height);
-        let forked = delivery.fork.is_some();
-        let due = self.facts.next_due(coverage);
-        let news = delivery.told.is_none_or(|told| told.height < coverage + u32::from(!delivery.refreshed));
-        let tip_due = caught_up && (forked || news);
-        let ready = (!forked || caught_up) && !self.watches.hold_back(coverage);
-        if !ready || (due.is_none() && !tip_due) {
+        let (top, fork) = (self.top()?, self.delivery.fork);
+        let wanted = fork.is_some() || self.delivery.lacks(top) || self.facts.next_due(u32::MAX).is_some();
+        let impatient = self.delivery.impatient(wanted, self.clock.now());
+        if !wanted {
             return None;
         }
-        let mut plan = Plan { fork: self.delivery.fork.take(), ..Plan::default() };
-        if let Some(fork) = plan.fork {
-            self.delivery.told = Some(fork);
-            self.delivery.reached = Some(fork);
+        let reach = self.reach(impatient);
+        if !impatient && reach.is_none_or(|reach| self.are_at_work(reach)) {
+            return None;
         }
-        if let Some(height) = due {
-            let header = self.tree.header_at(height)?;
-            self.delivery.reached = self.delivery.reached.max(self.tree.block_at(height));
-            let txs = self.facts.tell(height);
-            for tx in txs.iter().filter(|tx| tx.owners.wallet) {
-                self.mempool.confirmed(&tx.proven.txid());
-            }
-            plan.block = Some(PlanBlock { header, height, txs });
-        } else {
-            let tip = self.tree.block_at(coverage)?;
-            plan.tip = Some((self.tree.header_at(coverage)?, coverage));
-            self.delivery.told = Some(tip);
-            self.delivery.refreshed = true;
-            self.delivery.reached = self.delivery.reached.max(Some(tip));
-            self.delivery.highest = self.delivery.highest.max(coverage);
-            self.orphans.clear();
+        // A server that lags behind what was told can add to the past, but not replace it.
+        let catches_up = |reach: u32| {
+            reach >= self.delivery.highest.min(self.tree.height()) && fork.is_none_or(|fork| reach > fork.height)
+        };
+        let caught_up = reach.filter(|&reach| catches_up(reach));
+        if fork.is_some() && caught_up.is_none() {
+            return None;
         }
-        Some(plan)
+        // At the start, everything is told in the order of the chain.
+        let limit = if impatient && self.delivery.refreshed { u32::MAX } else { reach? };
+        let due = self.facts.next_due(limit);
+        let tip = caught_up.filter(|&reach| fork.is_some() || self.delivery.lacks(reach));
+        match due {
+            Some(height) => self.block_plan(height),
+            None => self.tip_plan(tip?),
+        }
+    }
+
+    /// What is due of one block, after what left the chain.
+    fn block_plan(&mut self, height: u32) -> Option<Plan> {
+        let header = self.tree.header_at(height)?;
+        let fork = self.leave();
+        self.delivery.reached = self.delivery.reached.max(self.tree.block_at(height));
+        let txs = self.facts.tell(height);
+        for tx in txs.iter().filter(|tx| tx.owners.wallet) {
+            self.mempool.confirmed(&tx.proven.txid());
+        }
+        Some(Plan { fork, block: Some(PlanBlock { header, height, txs }), ..Plan::default() })
+    }
+
+    /// The tip at `height`, after what left the chain.
+    fn tip_plan(&mut self, height: u32) -> Option<Plan> {
+        let (header, tip) = (self.tree.header_at(height)?, self.tree.block_at(height)?);
+        let fork = self.leave();
+        let delivery = &mut self.delivery;
+        delivery.told = Some(tip);
+        delivery.refreshed = true;
+        delivery.reached = delivery.reached.max(Some(tip));
+        delivery.highest = delivery.highest.max(height);
+        delivery.patience = None;
+        self.orphans.clear();
+        Some(Plan { fork, tip: Some((header, height)), ..Plan::default() })
+    }
+
+    /// Takes the fork that is to be told.
+    fn leave(&mut self) -> Option<BlockRef> {
+        let fork = self.delivery.fork.take()?;
+        self.delivery.told = Some(fork);
+        self.delivery.reached = Some(fork);
+        Some(fork)
     }
 }

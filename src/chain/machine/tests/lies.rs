@@ -25,7 +25,7 @@ fn another_body_than_asked_for_is_a_lie() {
     world.settle();
     assert_eq!(world.reports, [Report::Lie(Lie::Body)]);
     assert!(world.listener.confirmed.is_empty());
-    assert_eq!(world.machine.progress().serving, None, "nothing of it is heard any more");
+    assert_eq!(world.machine.progress().serving, 0, "nothing of it is heard any more");
 }
 
 #[test]
@@ -101,6 +101,7 @@ fn a_tip_at_the_end_of_all_heights_does_no_harm() {
 #[test]
 fn a_history_that_forgets_what_was_proven_degrades_the_watch_and_the_rest_goes_on() {
     for lie in [Ok(Reply::History(vec![])), Err(Refusal::Error), Err(Refusal::Timeout)] {
+        let says_less = lie.is_ok();
         let (mut world, paid) = with_deposit(3);
         world.push(true);
         world.settle();
@@ -113,7 +114,9 @@ fn a_history_that_forgets_what_was_proven_degrades_the_watch_and_the_rest_goes_o
         world.push_status(hash_of(2));
         world.push_tip();
         world.settle();
-        assert_eq!(world.reports, [Report::Degraded { script: id }]);
+        let omitted = says_less.then_some(Report::Omitted { script: id, txid: paid.compute_txid() });
+        let expected: Vec<_> = omitted.into_iter().chain([Report::Degraded { script: id }]).collect();
+        assert_eq!(world.reports, expected);
         assert_eq!(world.machine.progress().degraded, [id]);
         world.assert_complete();
         assert!(world.listener.confirmed.contains_key(&paid.compute_txid()));
@@ -130,13 +133,15 @@ fn a_history_that_forgets_what_was_proven_degrades_the_watch_and_the_rest_goes_o
 
 #[test]
 fn a_null_status_where_something_was_proven_degrades_the_watch() {
-    let (mut world, _) = with_deposit(3);
+    let (mut world, paid) = with_deposit(3);
     world.push(true);
     world.settle();
     world.forget();
-    world.on(Input::Status { source: world.source, script: hash_of(1), status: None });
+    let id = hash_of(1);
+    world.on(Input::Status { source: world.source, script: id, status: None });
     world.settle();
-    assert_eq!(world.reports, [Report::Degraded { script: hash_of(1) }]);
+    let omitted = Report::Omitted { script: id, txid: paid.compute_txid() };
+    assert_eq!(world.reports, [omitted, Report::Degraded { script: id }]);
     assert_eq!(world.listener.confirmed.len(), 1);
 }
 
@@ -191,14 +196,14 @@ fn a_server_that_goes_mid_job_is_replaced_by_the_next() {
 }
 
 #[test]
-fn a_second_server_takes_over_at_once() {
+fn when_one_of_two_servers_goes_the_other_one_tells_all() {
     let (mut world, _) = with_deposit(1);
     let first = world.source;
     world.connect();
-    assert_eq!(world.machine.progress().serving, Some(first));
+    assert_eq!(world.machine.progress().serving, 2);
     world.in_flight.retain(|(source, _)| *source != first);
     world.on(Input::Down { source: first });
-    assert_eq!(world.machine.progress().serving, Some(world.source));
+    assert_eq!(world.machine.progress().serving, 1);
     world.settle();
     world.assert_complete();
 }

@@ -5,11 +5,15 @@
 mod anchor;
 mod chaos;
 mod lies;
+mod node;
+mod peers;
 mod reorgs;
+mod several;
 mod world;
 
-use super::{Machine, UnknownTold};
+use super::{Coverage, Machine, UnknownTold};
 use crate::chain::io::*;
+use node::*;
 use world::*;
 
 const SEEDS: std::ops::Range<u64> = 1..8;

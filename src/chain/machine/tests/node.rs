@@ -1,0 +1,158 @@
+//! A node in memory: a chain with real proof of work and merkle trees, and what a server over it answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bitcoin::block::Header;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, absolute, transaction};
+
+use crate::chain::io::*;
+use crate::chain::testing::{self, branch_of, root_of};
+
+/// A script told apart by its number.
+pub(super) fn script(n: u8) -> ScriptBuf {
+    let mut bytes = vec![0x00, 0x14];
+    bytes.extend([n; 20]);
+    ScriptBuf::from_bytes(bytes)
+}
+
+pub(super) fn hash_of(n: u8) -> ScriptHash {
+    ScriptHash::of(&script(n))
+}
+
+/// A transaction that spends `from` and pays to each of `to`.
+pub(super) fn tx(from: OutPoint, to: &[u8]) -> Arc<Transaction> {
+    let pay = |&n: &u8| TxOut { value: Amount::from_sat(1000), script_pubkey: script(n) };
+    Arc::new(Transaction {
+        version: transaction::Version::TWO,
+        lock_time: absolute::LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: from,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: to.iter().map(pay).collect(),
+    })
+}
+
+/// A transaction from somewhere that is nobody's.
+pub(super) fn deposit(salt: u32, to: &[u8]) -> Arc<Transaction> {
+    tx(OutPoint::new(Txid::from_byte_array([0xee; 32]), salt), to)
+}
+
+/// A transaction that spends the first output of another.
+pub(super) fn spend(of: &Transaction, to: &[u8]) -> Arc<Transaction> {
+    tx(OutPoint::new(of.compute_txid(), 0), to)
+}
+
+/// What a full node knows.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) blocks: Vec<(Header, Vec<Arc<Transaction>>)>,
+    pub(super) mempool: Vec<Arc<Transaction>>,
+    /// Left out of every answer.
+    pub(super) hidden: BTreeSet<Txid>,
+    salt: u32,
+}
+
+impl Node {
+    pub(super) fn new(height: usize) -> Self {
+        let mut node = Node {
+            blocks: vec![(testing::genesis(), Vec::new())],
+            mempool: Vec::new(),
+            hidden: BTreeSet::new(),
+            salt: 0,
+        };
+        node.mine_empty(height);
+        node
+    }
+
+    pub(super) fn height(&self) -> u32 {
+        self.blocks.len() as u32 - 1
+    }
+
+    pub(super) fn tip(&self) -> Header {
+        self.blocks[self.blocks.len() - 1].0
+    }
+
+    /// A block of these, after a coinbase that pays nobody we know.
+    pub(super) fn mine(&mut self, txs: &[Arc<Transaction>]) {
+        self.salt += 1;
+        let mut all = vec![deposit(1_000_000 + self.salt, &[255])];
+        all.extend_from_slice(txs);
+        self.mempool.retain(|tx| !txs.contains(tx));
+        let header = testing::mine(&self.tip(), root_of(&all));
+        self.blocks.push((header, all));
+    }
+
+    pub(super) fn mine_empty(&mut self, count: usize) {
+        for _ in 0..count {
+            self.mine(&[]);
+        }
+    }
+
+    /// Takes off the last `depth` blocks; gives what was in them.
+    pub(super) fn unwind(&mut self, depth: usize) -> Vec<Vec<Arc<Transaction>>> {
+        let off = self.blocks.split_off(self.blocks.len() - depth);
+        off.into_iter().map(|(_, txs)| txs[1..].to_vec()).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Transaction>> {
+        self.blocks.iter().flat_map(|b| &b.1).chain(&self.mempool).cloned().collect()
+    }
+
+    pub(super) fn history(&self, id: ScriptHash) -> Vec<HistoryEntry> {
+        let all = self.all();
+        let coins: BTreeSet<OutPoint> = all
+            .iter()
+            .flat_map(|tx| {
+                let ours = (0..).zip(&tx.output).filter(|(_, o)| ScriptHash::of(&o.script_pubkey) == id);
+                ours.map(|(vout, _)| OutPoint::new(tx.compute_txid(), vout)).collect::<Vec<_>>()
+            })
+            .collect();
+        let concerns = |tx: &Transaction| {
+            tx.output.iter().any(|o| ScriptHash::of(&o.script_pubkey) == id)
+                || tx.input.iter().any(|i| coins.contains(&i.previous_output))
+        };
+        let mut entries = Vec::new();
+        for (height, (_, txs)) in (0..).zip(&self.blocks) {
+            let ours = txs.iter().filter(|tx| concerns(tx));
+            entries.extend(ours.map(|tx| HistoryEntry { txid: tx.compute_txid(), height: Some(height) }));
+        }
+        let ours = self.mempool.iter().filter(|tx| concerns(tx));
+        entries.extend(ours.map(|tx| HistoryEntry { txid: tx.compute_txid(), height: None }));
+        entries.retain(|entry| !self.hidden.contains(&entry.txid));
+        entries
+    }
+
+    pub(super) fn status(&self, id: ScriptHash) -> Option<Status> {
+        status_of(&self.history(id))
+    }
+
+    pub(super) fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
+        match *request {
+            Request::Headers { start, count } => {
+                let headers = self.blocks.iter().skip(start as usize).take(count as usize).map(|b| b.0);
+                Ok(Reply::Headers(headers.collect()))
+            }
+            Request::Subscribe { script } => Ok(Reply::Status(self.status(script))),
+            Request::History { script } => Ok(Reply::History(self.history(script))),
+            Request::Transaction { txid } => {
+                let found = self.all().into_iter().find(|tx| tx.compute_txid() == txid);
+                found.map(Reply::Transaction).ok_or(Refusal::Error)
+            }
+            Request::Proof { txid, height } => {
+                let (_, txs) = self.blocks.get(height as usize).ok_or(Refusal::Error)?;
+                let pos = txs.iter().position(|tx| tx.compute_txid() == txid).ok_or(Refusal::Error)?;
+                Ok(Reply::Proof { branch: branch_of(txs, pos), pos: pos as u32 })
+            }
+        }
+    }
+}
+
+pub(super) fn status_of(entries: &[HistoryEntry]) -> Option<Status> {
+    let text: String = entries.iter().map(|e| format!("{}:{}:", e.txid, e.height.unwrap_or(0))).collect();
+    (!entries.is_empty()).then(|| Status(sha256::Hash::hash(text.as_bytes()).to_byte_array()))
+}
