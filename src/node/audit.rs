@@ -249,8 +249,11 @@ pub(super) async fn by_the_clock(node: Node, shutdown: Shutdown) -> Result<(), I
             _ = shutdown.wait() => return Ok(()),
             () = sleep(wait) => {}
         }
-        if let Err(error) = node.audit(AuditRequest { server: None }).await {
-            tracing::warn!(%error, "the audit of the chain was not made");
+        tokio::select! {
+            _ = shutdown.wait() => return Ok(()),
+            made = node.audit(AuditRequest { server: None }) => if let Err(error) = made {
+                tracing::warn!(%error, "the audit of the chain was not made");
+            }
         }
         // One that was not made leaves no time behind.
         least = interval / 2;

@@ -1,8 +1,10 @@
 //! The child: one question from standard input, LDK's engine, one opinion to standard output.
 
 use std::io::{self, Read, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bitcoin::BlockHash;
 use electrum_client::{Client, ClientType, Config, ElectrumApi, Error};
@@ -12,6 +14,7 @@ use lightning::util::logger::{Logger, Record};
 use lightning_transaction_sync::ElectrumSyncClient;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::parent::DEADLINE;
 use super::recorder::Recorder;
 use super::{Opinion, Question};
 use crate::text::clip;
@@ -22,11 +25,17 @@ const LONGEST_QUESTION: u64 = 32 << 20;
 const MEMORY: u64 = 256 << 20;
 /// Seconds of silence after which LDK's client gives up; the deadline for all of it is the parent's.
 const SILENCE_SECS: u8 = 20;
+/// A child whose parent was killed ends by itself.
+const LIFE: Duration = DEADLINE.saturating_add(Duration::from_secs(30));
 /// Of foreign words, in columns.
 const WORDS: usize = 160;
 
 /// Runs the child; its exit says whether there is an opinion to read.
 pub fn run() -> ExitCode {
+    thread::spawn(|| {
+        thread::sleep(LIFE);
+        process::exit(1);
+    });
     limit();
     let mut text = Vec::new();
     let read = io::stdin().lock().take(LONGEST_QUESTION).read_to_end(&mut text);

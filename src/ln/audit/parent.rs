@@ -14,7 +14,7 @@ use super::{Opinion, Question};
 /// The hidden command that makes the binary the child.
 const CHILD: &str = "second-opinion";
 /// For all of one opinion. ElectrumX may take a second for a reply, and LDK's engine asks one thing after the other.
-const DEADLINE: Duration = Duration::from_secs(240);
+pub(super) const DEADLINE: Duration = Duration::from_secs(240);
 /// The longest conclusion, in bytes.
 const LONGEST: u64 = 8 << 20;
 
