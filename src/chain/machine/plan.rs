@@ -20,8 +20,9 @@ use super::{Action, BlockRef, Machine, ScriptRecord, Told, UnknownTold};
 use crate::chain::io::{Plan, PlanBlock};
 use crate::chain::tree::HeaderTree;
 
-/// A silence that ends a block's notifications, in ms.
-const SILENCE: u64 = 150;
+/// A silence that ends a block's notifications, in ms: most of what passes between a server's word and LDK's. Servers send
+/// a block's notifications in one go; what comes later is told later, below the tip.
+const SILENCE: u64 = 75;
 /// They are not gathered longer than this, in ms: a flood must not hold a block back.
 const LONGEST_GATHER: u64 = 2_000;
 /// For so long, in ms, what is due waits for servers that may add to it.
