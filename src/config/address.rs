@@ -4,13 +4,17 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// How an Electrum server is spoken to. There is no fallback from the second to the first.
+/// How a server is spoken to. There is no fallback from what is secure to what is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
-    /// Clear text; right for the own machine, a VPN or an onion address.
+    /// Electrum in clear text; right for the own machine, a VPN or an onion address.
     Tcp,
-    /// TLS.
+    /// Electrum over TLS.
     Ssl,
+    /// Esplora in clear text; right where `Tcp` is.
+    Http,
+    /// Esplora over TLS.
+    Https,
 }
 
 /// A host name or IP address (without brackets), and a port.
@@ -20,18 +24,26 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// The address of an Electrum server: `tcp://host:port` or `ssl://host:port`.
+/// The address of an Electrum server, `tcp://host:port` or `ssl://host:port`, or of an Esplora server,
+/// `http://host:port/path` or `https://host:port/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerAddr {
     pub transport: Transport,
     pub at: HostPort,
+    /// What an Esplora server's paths begin with, such as `/api`: empty, or with a slash in front and none behind.
+    pub path: String,
 }
 
 /// Why a text is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    #[error("a server address begins with ssl:// or tcp://, as in ssl://electrum.example.org:50002")]
+    #[error(
+        "a server address begins with ssl:// or tcp:// (Electrum) or https:// or http:// (Esplora), as in \
+         ssl://electrum.example.org:50002 or https://esplora.example.org/api"
+    )]
     Scheme,
+    #[error("{0} is not a path of an Esplora server, such as /api")]
+    Path(String),
     #[error("{0} is not a host name or IP address (an IPv6 address stands in brackets)")]
     Host(String),
     #[error("{0} is not a port between 1 and 65535")]
@@ -41,18 +53,32 @@ pub enum AddressError {
 }
 
 impl Transport {
-    /// The port that Electrum servers use unless they say otherwise.
+    /// The port that servers use unless they say otherwise.
     pub fn default_port(self) -> u16 {
         match self {
             Transport::Tcp => 50001,
             Transport::Ssl => 50002,
+            Transport::Http => 80,
+            Transport::Https => 443,
         }
+    }
+
+    /// True for TLS.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Transport::Ssl | Transport::Https)
+    }
+
+    /// True for Esplora's HTTP, false for Electrum's lines.
+    pub fn is_esplora(self) -> bool {
+        matches!(self, Transport::Http | Transport::Https)
     }
 
     fn scheme(self) -> &'static str {
         match self {
             Transport::Tcp => "tcp",
             Transport::Ssl => "ssl",
+            Transport::Http => "http",
+            Transport::Https => "https",
         }
     }
 }
@@ -96,6 +122,15 @@ fn split(text: &str) -> Result<(String, Option<u16>), AddressError> {
     Ok((host.to_ascii_lowercase(), port))
 }
 
+/// A path without the slash at its end.
+fn path(text: &str) -> Result<String, AddressError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    if text.len() > 200 || !text.chars().all(plain) || text.contains("//") || text.contains("..") {
+        return Err(AddressError::Path(text.to_owned()));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 fn parse_port(text: &str) -> Result<u16, AddressError> {
     let bad = || AddressError::Port(text.to_owned());
     if !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -119,15 +154,15 @@ impl FromStr for ServerAddr {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (transport, rest) = if let Some(rest) = text.strip_prefix("ssl://") {
-            (Transport::Ssl, rest)
-        } else if let Some(rest) = text.strip_prefix("tcp://") {
-            (Transport::Tcp, rest)
-        } else {
-            return Err(AddressError::Scheme);
+        const ALL: [Transport; 4] = [Transport::Tcp, Transport::Ssl, Transport::Http, Transport::Https];
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let transport = ALL.into_iter().find(|one| one.scheme() == scheme).ok_or(AddressError::Scheme)?;
+        let (at, path) = match rest.find('/').filter(|_| transport.is_esplora()) {
+            Some(slash) => (&rest[..slash], path(&rest[slash..])?),
+            None => (rest, String::new()),
         };
-        let (host, port) = split(rest)?;
-        Ok(Self { transport, at: HostPort { host, port: port.unwrap_or(transport.default_port()) } })
+        let (host, port) = split(at)?;
+        Ok(Self { transport, at: HostPort { host, port: port.unwrap_or(transport.default_port()) }, path })
     }
 }
 
@@ -143,7 +178,7 @@ impl fmt::Display for HostPort {
 
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.transport.scheme(), self.at)
+        write!(f, "{}://{}{}", self.transport.scheme(), self.at, self.path)
     }
 }
 
@@ -160,6 +195,10 @@ mod tests {
             ("tcp://[::1]:50001", "tcp://[::1]:50001"),
             ("ssl://[2001:db8::1]", "ssl://[2001:db8::1]:50002"),
             ("ssl://Fulcrum.Example.ORG:443", "ssl://fulcrum.example.org:443"),
+            ("https://esplora.example.org/api/", "https://esplora.example.org:443/api"),
+            ("https://esplora.example.org/", "https://esplora.example.org:443"),
+            ("http://[::1]:3000/testnet/api", "http://[::1]:3000/testnet/api"),
+            ("http://10.0.0.2", "http://10.0.0.2:80"),
         ] {
             let address: ServerAddr = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
@@ -171,7 +210,13 @@ mod tests {
     fn what_is_no_address_is_refused_with_the_reason() {
         for (text, error) in [
             ("electrum.emzy.de:50002", AddressError::Scheme),
-            ("https://electrum.emzy.de", AddressError::Scheme),
+            ("ftp://electrum.emzy.de", AddressError::Scheme),
+            ("HTTPS://esplora.example.org", AddressError::Scheme),
+            ("https://esplora.example.org/api?x=1", AddressError::Path("/api?x=1".into())),
+            ("https://esplora.example.org/a/../b", AddressError::Path("/a/../b".into())),
+            ("https://esplora.example.org//api", AddressError::Path("//api".into())),
+            ("https://user@esplora.example.org/api", AddressError::Host("user@esplora.example.org".into())),
+            ("ssl://host/api", AddressError::Host("host/api".into())),
             ("ssl://", AddressError::Host(String::new())),
             ("ssl://host:0", AddressError::Port("0".into())),
             ("ssl://host:65536", AddressError::Port("65536".into())),

@@ -138,6 +138,7 @@ impl Config {
                 max_backoff: secs(r, "chain.max_backoff_secs", 600, 1, 86_400)?,
                 audit_interval: Some(secs(r, "chain.audit_interval_secs", 86_400, 0, 2_592_000)?)
                     .filter(|interval| !interval.is_zero()),
+                poll_interval: secs(r, "chain.poll_interval_secs", 60, 1, 600)?,
             },
             alarms: alarms(r, network)?,
             node: Identity {

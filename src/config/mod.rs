@@ -51,7 +51,7 @@ pub struct Config {
     pub log: Log,
 }
 
-/// `[[server]]`: an Electrum server.
+/// `[[server]]`: an Electrum or Esplora server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub address: ServerAddr,
@@ -73,6 +73,8 @@ pub struct Chain {
     pub max_backoff: Duration,
     /// Between two audits by LDK's own engine; `None`: only when asked for.
     pub audit_interval: Option<Duration>,
+    /// Between two looks at an Esplora server while nothing is under way: it cannot push.
+    pub poll_interval: Duration,
 }
 
 /// `[alarms]`: what is done when no block comes. Zero: never.

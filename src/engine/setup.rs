@@ -10,7 +10,9 @@ use crate::chain::machine::{Machine, UnknownTold};
 use crate::chain::params::Params;
 use crate::chain::tree::{self, HeaderTree};
 use crate::config::{self, Config};
-use crate::source::electrum::{Electrum, Limits};
+use crate::source::Source;
+use crate::source::electrum::{self, Electrum};
+use crate::source::esplora::{self, Esplora};
 use crate::source::pool::{Member, Pool};
 use crate::store::{Store, StoreError};
 
@@ -46,12 +48,17 @@ pub fn restore(store: &Store, network: bitcoin::Network) -> Result<Machine, Rest
 pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
     let genesis = genesis_block(config.network).block_hash();
     let pins = Arc::new(StoredPins(store.clone()));
-    let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, .. } = config.chain;
-    let limits = Limits { connect: connect_timeout, request: request_timeout, ping: ping_interval };
-    let member = |server: &config::Server| Member {
-        source: Arc::new(Electrum::new(server.clone(), genesis, pins.clone(), limits)),
-        trusted: server.trusted,
+    let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, poll_interval, .. } = config.chain;
+    let (connect, request) = (connect_timeout, request_timeout);
+    let pushed = electrum::Limits { connect, request, ping: ping_interval };
+    let polled = esplora::Limits { connect, request, poll: poll_interval };
+    let source = |server: &config::Server| -> Arc<dyn Source> {
+        match server.address.transport.is_esplora() {
+            true => Arc::new(Esplora::new(server.clone(), genesis, pins.clone(), polled)),
+            false => Arc::new(Electrum::new(server.clone(), genesis, pins.clone(), pushed)),
+        }
     };
+    let member = |server: &config::Server| Member { source: source(server), trusted: server.trusted };
     let memory = disk::memory(store, super::driver::unix_now())?;
     // Without entropy all nodes only draw the same jitter.
     let seed = getrandom::u64().unwrap_or_default();

@@ -57,6 +57,9 @@ pub enum Trouble {
     /// What the server sends is not the protocol.
     #[error("the server does not keep to the protocol: {0}")]
     Garbled(&'static str),
+    /// The server asks us to ask less.
+    #[error("the server asks us to slow down: it is left alone for {} s", .0.as_secs())]
+    Busy(Duration),
     /// The server pushes more than anything of ours can cause.
     #[error("the server floods us with notifications")]
     Flood,

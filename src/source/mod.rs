@@ -11,6 +11,7 @@
 pub mod decimal;
 pub mod electrum;
 pub mod error;
+pub mod esplora;
 pub mod fees;
 pub mod pool;
 pub mod rejection;

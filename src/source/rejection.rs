@@ -44,6 +44,18 @@ pub enum Rejection {
     Other(Untrusted),
 }
 
+/// What a package came to, of which the transactions are sent one after the other, parents first: a parent below the
+/// minimum may be refused alone, and its child then too. The child's word counts, unless it only misses the parent.
+pub(super) fn after(
+    parent: Result<(), BroadcastError>,
+    child: Result<(), BroadcastError>,
+) -> Result<(), BroadcastError> {
+    match (parent, child) {
+        (Err(parent), Err(BroadcastError::Rejected(Rejection::MissingInputs))) => Err(parent),
+        (_, child) => child,
+    }
+}
+
 /// Reads the text of a rejection; `None`: the node has the transaction already, so all is well.
 pub fn classify(text: &str) -> Option<Rejection> {
     let text = text.to_ascii_lowercase();

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::{NoAnswer, SourceError, Trouble};
 use super::super::fees::{FeeClaims, TARGETS};
-use super::super::rejection::{BroadcastError, Rejection, classify};
+use super::super::rejection::{BroadcastError, after, classify};
 use super::super::{BoxFuture, Event, EventSink, Session, SessionInfo, TlsState};
 use super::Limits;
 use super::connection::{Call, Connection};
@@ -141,15 +141,13 @@ impl Caller {
         self.one_by_one(txs).await
     }
 
-    /// Parents first. A parent below the minimum alone may be refused, and its child then too: the child's word counts,
-    /// unless it only misses the parent.
+    /// Parents first.
     async fn one_by_one(&self, txs: &[String]) -> Result<(), BroadcastError> {
         let mut outcome = Ok(());
         for tx in txs {
-            outcome = match (outcome, self.broadcast(tx).await) {
-                (_, Err(BroadcastError::Unknown(error))) => return Err(error.into()),
-                (Err(parent), Err(BroadcastError::Rejected(Rejection::MissingInputs))) => Err(parent),
-                (_, child) => child,
+            outcome = match self.broadcast(tx).await {
+                Err(BroadcastError::Unknown(error)) => return Err(error.into()),
+                child => after(outcome, child),
             };
         }
         outcome

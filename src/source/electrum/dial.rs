@@ -11,27 +11,27 @@ use super::super::error::{SourceError, Trouble, Unfit};
 use super::lines::Stream;
 use super::pins::Pinning;
 use super::tls;
-use crate::config::{ServerAddr, Transport};
+use crate::config::ServerAddr;
 
 /// How long one address of a name may take before the next is tried (IPv6 is often configured and dead).
 const ONE_ADDRESS: Duration = Duration::from_secs(8);
 
 /// A stream, and how it is protected.
-pub(super) struct Dialed {
-    pub(super) stream: Stream,
-    pub(super) tls: TlsState,
+pub(in crate::source) struct Dialed {
+    pub(in crate::source) stream: Stream,
+    pub(in crate::source) tls: TlsState,
 }
 
 /// Connects. The deadline of the whole is the caller's.
-pub(super) async fn dial(server: &ServerAddr, pins: &Pinning) -> Result<Dialed, SourceError> {
+pub(in crate::source) async fn dial(server: &ServerAddr, pins: &Pinning) -> Result<Dialed, SourceError> {
     // Looking the name up would tell the resolver of it, and lead nowhere.
     if server.host().ends_with(".onion") {
         return Err(Unfit::Onion.into());
     }
     let tcp = connect(server).await?;
-    Ok(match server.transport {
-        Transport::Tcp => Dialed { stream: Box::new(tcp), tls: TlsState::Clear },
-        Transport::Ssl => {
+    Ok(match server.transport.is_secure() {
+        false => Dialed { stream: Box::new(tcp), tls: TlsState::Clear },
+        true => {
             let (stream, tls) = tls::secure(tcp, server, pins).await?;
             Dialed { stream: Box::new(stream), tls }
         }

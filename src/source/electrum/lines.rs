@@ -11,11 +11,11 @@ use super::super::error::Trouble;
 use super::wire::{self, MAX_LINE};
 
 /// A stream in both directions.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::source) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A stream of whatever transport.
-pub(super) type Stream = Box<dyn Io>;
+pub(in crate::source) type Stream = Box<dyn Io>;
 
 /// How much is read at once.
 const CHUNK: usize = 16 * 1024;

@@ -9,7 +9,7 @@
 
 mod client;
 mod connection;
-mod dial;
+pub(super) mod dial;
 mod handshake;
 mod lines;
 pub mod pins;

@@ -21,11 +21,11 @@ pub trait Pins: Send + Sync {
 
 /// What one server's certificate is held against.
 #[derive(Clone)]
-pub(super) struct Pinning {
+pub(in crate::source) struct Pinning {
     /// Configured by a person: it alone will do.
-    pub(super) configured: Option<[u8; 32]>,
+    pub(in crate::source) configured: Option<[u8; 32]>,
     /// Remembered.
-    pub(super) pins: Arc<dyn Pins>,
+    pub(in crate::source) pins: Arc<dyn Pins>,
 }
 
 /// Pins for the life of the process.

@@ -22,7 +22,7 @@ const HEADER: usize = 80;
 /// More than any branch has (a block has fewer than 2^20 transactions); the machine's own bound is tighter.
 const MAX_BRANCH: usize = 32;
 /// Heights are below this for the next ten thousand years (and lock times above it are times).
-const MAX_HEIGHT: u32 = 500_000_000;
+pub(in crate::source) const MAX_HEIGHT: u32 = 500_000_000;
 
 fn malformed(why: &'static str) -> SourceError {
     NoAnswer::Malformed(why).into()
@@ -39,7 +39,7 @@ pub fn read_reply(request: &Request, raw: &RawValue) -> Result<Reply, SourceErro
         Request::Subscribe { .. } => status(raw).map(Reply::Status),
         Request::History { .. } => history(raw).map(Reply::History),
         Request::Transaction { .. } => transaction(raw).map(|tx| Reply::Transaction(Arc::new(tx))),
-        Request::Proof { height, .. } => proof(raw, height),
+        Request::Proof { height, .. } => proof_of(raw, height),
     }
 }
 
@@ -110,7 +110,8 @@ fn transaction(raw: &RawValue) -> Result<Transaction, SourceError> {
     deserialize_hex(&hex).map_err(|_| malformed("transaction"))
 }
 
-fn proof(raw: &RawValue, asked: u32) -> Result<Reply, SourceError> {
+/// A branch; Esplora gives it in the same form.
+pub(in crate::source) fn proof_of(raw: &RawValue, asked: u32) -> Result<Reply, SourceError> {
     #[derive(Deserialize)]
     struct Branch {
         block_height: i64,

@@ -101,7 +101,7 @@ fn read_error(raw: &RawValue) -> ServerError {
 }
 
 /// Whether brackets nest deeper than `limit`, outside of strings. Needs no stack.
-fn deeper_than(line: &[u8], limit: usize) -> bool {
+pub(in crate::source) fn deeper_than(line: &[u8], limit: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in line {
         match (in_string, byte) {
