@@ -8,7 +8,7 @@ use crate::support::scenes::{CHANNEL, DEPOSIT, in_mempool, open, pay, two_nodes_
 use crate::support::world::{A_WHILE, World};
 
 #[test]
-fn a_channel_opens_carries_payments_both_ways_and_closes_by_agreement() {
+pub(crate) fn a_channel_opens_carries_payments_both_ways_and_closes_by_agreement() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     pay(&alice, &bob, 120_000);
@@ -52,7 +52,7 @@ fn a_channel_opens_carries_payments_both_ways_and_closes_by_agreement() {
 }
 
 #[test]
-fn several_channels_with_one_peer_are_funded_from_what_is_left() {
+pub(crate) fn several_channels_with_one_peer_are_funded_from_what_is_left() {
     let world = World::new();
     let (alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
     alice.funded(&world, 3 * CHANNEL);
@@ -63,7 +63,7 @@ fn several_channels_with_one_peer_are_funded_from_what_is_left() {
 }
 
 #[test]
-fn a_funding_locks_its_coins_until_it_confirms() {
+pub(crate) fn a_funding_locks_its_coins_until_it_confirms() {
     let world = World::new();
     let (alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
     alice.funded(&world, DEPOSIT);

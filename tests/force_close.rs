@@ -8,7 +8,7 @@ use crate::support::world::World;
 const MOST_BLOCKS: usize = 1100;
 
 #[test]
-fn the_one_who_closes_by_force_gets_its_share_after_the_delay() {
+pub(crate) fn the_one_who_closes_by_force_gets_its_share_after_the_delay() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     // Claims of payments that are still under way take their fees from here.
@@ -18,7 +18,7 @@ fn the_one_who_closes_by_force_gets_its_share_after_the_delay() {
 }
 
 #[test]
-fn the_one_who_did_not_fund_can_close_by_force_too() {
+pub(crate) fn the_one_who_did_not_fund_can_close_by_force_too() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     bob.funded(&world, 100_000);
@@ -27,7 +27,7 @@ fn the_one_who_did_not_fund_can_close_by_force_too() {
 }
 
 #[test]
-fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
+pub(crate) fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     let world = World::new();
     let (alice, mut bob) = two_nodes_with_a_channel(&world);
     pay(&alice, &bob, 100_000);
@@ -44,7 +44,7 @@ fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
 }
 
 #[test]
-fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
+pub(crate) fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
     let world = World::new();
     let (mut alice, mut bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
     alice.funded(&world, DEPOSIT);

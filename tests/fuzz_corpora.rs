@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../fuzz/harness/esplora_reply.rs"]
+mod esplora_reply;
 #[path = "../fuzz/harness/header_tree.rs"]
 mod header_tree;
 #[path = "../fuzz/harness/merkle_proof.rs"]
@@ -14,8 +16,12 @@ mod wire_line;
 /// A target and its harness.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 3] =
-    [("header_tree", header_tree::run), ("merkle_proof", merkle_proof::run), ("wire_line", wire_line::run)];
+const TARGETS: [Target; 4] = [
+    ("esplora_reply", esplora_reply::run),
+    ("header_tree", header_tree::run),
+    ("merkle_proof", merkle_proof::run),
+    ("wire_line", wire_line::run),
+];
 
 #[test]
 fn every_input_of_the_corpora_passes_its_target() {

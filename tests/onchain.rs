@@ -60,7 +60,7 @@ fn a_deposit_is_seen_unconfirmed_and_then_confirmed_by_what_the_server_pushes() 
 }
 
 #[test]
-fn a_withdrawal_is_sent_confirmed_and_booked_with_its_fee() {
+pub(crate) fn a_withdrawal_is_sent_confirmed_and_booked_with_its_fee() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     alice.funded(&world, 500_000);
@@ -79,7 +79,7 @@ fn a_withdrawal_is_sent_confirmed_and_booked_with_its_fee() {
 }
 
 #[test]
-fn everything_can_be_sent_away() {
+pub(crate) fn everything_can_be_sent_away() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     alice.funded(&world, 500_000);
@@ -92,14 +92,14 @@ fn everything_can_be_sent_away() {
 }
 
 #[test]
-fn a_withdrawal_that_no_server_took_is_sent_again_after_a_restart() {
+pub(crate) fn a_withdrawal_that_no_server_took_is_sent_again_after_a_restart() {
     let mut world = World::new();
     let mut alice = Daemon::new(&world, "alice").started();
     alice.funded(&world, 500_000);
-    world.electrumx.stop();
+    world.stop_servers();
     let sent = alice.json(&["send", &world.bitcoind.new_address(), "200000"]);
     alice.kill();
-    world.electrumx.start();
+    world.start_servers();
     alice.start();
     alice.ready();
     in_mempool(&world, sent["txid"].as_str().expect("a txid"));

@@ -14,7 +14,7 @@ use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
 #[test]
-fn a_payment_without_an_answer_is_unknown_until_a_named_block_and_its_success_is_found_later() {
+pub(crate) fn a_payment_without_an_answer_is_unknown_until_a_named_block_and_its_success_is_found_later() {
     let world = World::new();
     let (alice, mut bob) = two_nodes_with_a_channel(&world);
     let (invoice, hash) = invoice_and_hash(&bob);

@@ -71,7 +71,7 @@ fn an_invoice_without_amount_is_paid_with_the_amount_of_the_payer() {
 }
 
 #[test]
-fn a_payment_over_three_nodes_earns_the_middle_one_its_fee() {
+pub(crate) fn a_payment_over_three_nodes_earns_the_middle_one_its_fee() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     let bob = Daemon::new(&world, "bob").started();
@@ -143,7 +143,7 @@ fn more_than_the_channel_holds_is_refused_with_what_there_is() {
 }
 
 #[test]
-fn a_payment_to_one_who_is_away_fails_for_certain_and_can_be_made_later() {
+pub(crate) fn a_payment_to_one_who_is_away_fails_for_certain_and_can_be_made_later() {
     let world = World::new();
     let (alice, mut bob) = two_nodes_with_a_channel(&world);
     let invoice = bob.invoice("50000");

@@ -31,7 +31,7 @@ fn a_peer_that_refuses_a_channel_is_quoted_and_the_money_stays_free() {
 }
 
 #[test]
-fn a_peer_that_closes_the_channel_gives_us_our_share() {
+pub(crate) fn a_peer_that_closes_the_channel_gives_us_our_share() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     let id = bob.usable(1)[0]["channel_id"].as_str().expect("an id").to_string();

@@ -8,7 +8,7 @@ use crate::support::scenes::{CHANNEL, DEPOSIT, in_mempool, pay, two_nodes_with_a
 use crate::support::world::World;
 
 #[test]
-fn a_deposit_taken_back_with_its_block_is_pending_again_and_then_confirmed_elsewhere() {
+pub(crate) fn a_deposit_taken_back_with_its_block_is_pending_again_and_then_confirmed_elsewhere() {
     let world = World::new();
     for depth in [1, 3, 6] {
         let alice = Daemon::new(&world, &format!("alice{depth}")).started();
@@ -27,7 +27,7 @@ fn a_deposit_taken_back_with_its_block_is_pending_again_and_then_confirmed_elsew
 }
 
 #[test]
-fn a_deposit_that_moves_to_another_block_of_the_same_height_is_proven_again() {
+pub(crate) fn a_deposit_that_moves_to_another_block_of_the_same_height_is_proven_again() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     let txid = world.bitcoind.pay(alice.address(), 70_000);
@@ -43,7 +43,7 @@ fn a_deposit_that_moves_to_another_block_of_the_same_height_is_proven_again() {
 }
 
 #[test]
-fn a_funding_taken_back_before_the_channel_is_ready_confirms_again_and_the_channel_lives() {
+pub(crate) fn a_funding_taken_back_before_the_channel_is_ready_confirms_again_and_the_channel_lives() {
     let world = World::new();
     let (alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
     alice.funded(&world, DEPOSIT);
@@ -65,7 +65,7 @@ fn a_funding_taken_back_before_the_channel_is_ready_confirms_again_and_the_chann
 }
 
 #[test]
-fn a_shallow_reorganisation_leaves_a_ready_channel_alone() {
+pub(crate) fn a_shallow_reorganisation_leaves_a_ready_channel_alone() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     world.bitcoind.reorg(2, 4);
@@ -77,7 +77,7 @@ fn a_shallow_reorganisation_leaves_a_ready_channel_alone() {
 }
 
 #[test]
-fn a_funding_taken_back_after_the_channel_was_ready_closes_it_and_the_money_stays_in_view() {
+pub(crate) fn a_funding_taken_back_after_the_channel_was_ready_closes_it_and_the_money_stays_in_view() {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
     // Deeper than the funding: LDK closes a channel whose funding is gone.

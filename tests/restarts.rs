@@ -6,7 +6,7 @@ use crate::support::scenes::{CHANNEL, DEPOSIT, in_mempool, pay, two_nodes_with_a
 use crate::support::world::World;
 
 #[test]
-fn a_restart_changes_nothing() {
+pub(crate) fn a_restart_changes_nothing() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     pay(&alice, &bob, 100_000);
@@ -25,7 +25,7 @@ fn a_restart_changes_nothing() {
 }
 
 #[test]
-fn a_node_killed_while_its_channel_opens_finishes_opening_it() {
+pub(crate) fn a_node_killed_while_its_channel_opens_finishes_opening_it() {
     let world = World::new();
     let (mut alice, mut bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
     alice.funded(&world, DEPOSIT);
@@ -44,7 +44,7 @@ fn a_node_killed_while_its_channel_opens_finishes_opening_it() {
 }
 
 #[test]
-fn a_channel_that_confirmed_while_we_were_down_is_usable_after_the_start() {
+pub(crate) fn a_channel_that_confirmed_while_we_were_down_is_usable_after_the_start() {
     let world = World::new();
     let (mut alice, bob) = (Daemon::new(&world, "alice").started(), Daemon::new(&world, "bob").started());
     alice.funded(&world, DEPOSIT);
@@ -79,7 +79,7 @@ fn a_payer_killed_while_its_payment_is_out_tells_the_truth_afterwards() {
 }
 
 #[test]
-fn a_payee_killed_while_a_payment_comes_in_tells_the_truth_afterwards() {
+pub(crate) fn a_payee_killed_while_a_payment_comes_in_tells_the_truth_afterwards() {
     let world = World::new();
     let (alice, mut bob) = two_nodes_with_a_channel(&world);
     for _ in 0..5 {

@@ -26,15 +26,15 @@ fn with_every_server_down_the_node_is_up_and_says_what_it_waits_for() {
 }
 
 #[test]
-fn a_server_that_goes_away_is_waited_for_and_what_was_missed_is_caught_up() {
+pub(crate) fn a_server_that_goes_away_is_waited_for_and_what_was_missed_is_caught_up() {
     let mut world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     let address = alice.address();
-    world.electrumx.stop();
+    world.stop_servers();
     eventually("alice to notice", || alice.json(&["status"])["state"].clone(), |state| *state != json!("ready"));
     world.bitcoind.pay(&address, 50_000);
     world.bitcoind.mine(3);
-    world.electrumx.start();
+    world.start_servers();
     alice.ready();
     alice.balance_is("onchain_confirmed_sat", 50_000);
     alice.at_height(world.bitcoind.height());
@@ -76,14 +76,14 @@ fn a_server_of_another_network_is_not_used() {
 }
 
 #[test]
-fn channels_work_on_after_the_server_was_away() {
+pub(crate) fn channels_work_on_after_the_server_was_away() {
     let mut world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
-    world.electrumx.stop();
+    world.stop_servers();
     // Paying needs no server.
     pay(&alice, &bob, 30_000);
     world.bitcoind.mine(2);
-    world.electrumx.start();
+    world.start_servers();
     alice.ready();
     alice.at_height(world.bitcoind.height());
     alice.usable(1);
@@ -91,12 +91,12 @@ fn channels_work_on_after_the_server_was_away() {
 }
 
 #[test]
-fn a_node_that_starts_without_any_server_shows_what_it_has_and_goes_on_when_one_comes() {
+pub(crate) fn a_node_that_starts_without_any_server_shows_what_it_has_and_goes_on_when_one_comes() {
     let mut world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     let (invoice, before) = (bob.invoice("30000"), alice.balance("onchain_confirmed_sat"));
     alice.stop();
-    world.electrumx.stop();
+    world.stop_servers();
     alice.start();
     let status = eventually("alice to be up", || alice.answering(), |status| status["state"] == "syncing");
     assert!(status["waits_for"][0].as_str().expect("words").contains("server"), "{status}");
@@ -106,7 +106,7 @@ fn a_node_that_starts_without_any_server_shows_what_it_has_and_goes_on_when_one_
     // A channel could have been closed meanwhile: nothing is done with it before the chain was looked at.
     let early = alice.run(&["pay", &invoice]);
     assert_eq!(early.code, 3, "{early:?}");
-    world.electrumx.start();
+    world.start_servers();
     alice.ready();
     alice.usable(1);
     assert_eq!(alice.json(&["pay", &invoice])["status"], "succeeded");

@@ -21,6 +21,10 @@ mod config;
 mod differential;
 /// Several servers: who is told which scripts, who is banned, and what comes of it.
 mod duties;
+/// Esplora servers: what they cost and what they do not get away with.
+mod esplora;
+/// Stories of the other modules on an Esplora server, alone and beside ElectrumX.
+mod esplora_stories;
 /// Channels closed by force, from either side.
 mod force_close;
 /// What the fuzzers have found worth keeping, as ordinary tests.

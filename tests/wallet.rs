@@ -14,7 +14,7 @@ use crate::support::world::World;
 const GAP: usize = 20;
 
 #[test]
-fn a_node_restored_from_its_words_finds_deposits_up_to_the_gap_and_from_there_on() {
+pub(crate) fn a_node_restored_from_its_words_finds_deposits_up_to_the_gap_and_from_there_on() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice");
     let words = alice.json(&["init", "--yes"])["words"].as_str().expect("words").to_string();
@@ -53,7 +53,7 @@ fn an_address_that_is_given_a_second_time_is_said_to_be_an_older_one() {
 }
 
 #[test]
-fn a_deposit_that_its_payer_takes_back_is_no_longer_pending_and_booked_as_gone() {
+pub(crate) fn a_deposit_that_its_payer_takes_back_is_no_longer_pending_and_booked_as_gone() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     let txid = world.bitcoind.pay(alice.address(), 70_000).to_string();
@@ -72,7 +72,7 @@ fn a_deposit_that_its_payer_takes_back_is_no_longer_pending_and_booked_as_gone()
 }
 
 #[test]
-fn a_deposit_whose_fee_its_payer_raises_is_counted_once() {
+pub(crate) fn a_deposit_whose_fee_its_payer_raises_is_counted_once() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     let first = world.bitcoind.pay(alice.address(), 70_000).to_string();
@@ -88,7 +88,7 @@ fn a_deposit_whose_fee_its_payer_raises_is_counted_once() {
 }
 
 #[test]
-fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed() {
+pub(crate) fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed() {
     let world = World::new();
     let proxy = world.proxy();
     let alice = Daemon::with_servers(&world, "alice", &[proxy.url()]).started();

@@ -37,10 +37,7 @@ pub struct ServerAddr {
 /// Why a text is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    #[error(
-        "a server address begins with ssl:// or tcp:// (Electrum) or https:// or http:// (Esplora), as in \
-         ssl://electrum.example.org:50002 or https://esplora.example.org/api"
-    )]
+    #[error("a server address begins with ssl:// or tcp:// (Electrum) or https:// or http:// (Esplora)")]
     Scheme,
     #[error("{0} is not a path of an Esplora server, such as /api")]
     Path(String),

@@ -113,7 +113,8 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
         (
             "[[server]]\nurl = \"electrum.example.org:50002\"",
             "line 2: `server.url` must be an address like ssl://electrum.example.org:50002 (a server address begins \
-             with ssl:// or tcp://, as in ssl://electrum.example.org:50002), but it is \"electrum.example.org:50002\"",
+             with ssl:// or tcp:// (Electrum) or https:// or http:// (Esplora)), but it is \
+             \"electrum.example.org:50002\"",
         ),
         (
             "[[server]]\nurl = \"ssl://a\"\npin = \"abcd\"",

@@ -48,7 +48,8 @@ pub fn restore(store: &Store, network: bitcoin::Network) -> Result<Machine, Rest
 pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
     let genesis = genesis_block(config.network).block_hash();
     let pins = Arc::new(StoredPins(store.clone()));
-    let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, poll_interval, .. } = config.chain;
+    let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, poll_interval, .. } =
+        config.chain;
     let (connect, request) = (connect_timeout, request_timeout);
     let pushed = electrum::Limits { connect, request, ping: ping_interval };
     let polled = esplora::Limits { connect, request, poll: poll_interval };

@@ -106,6 +106,12 @@ impl Bitcoind {
         format!("http://{USER}:{}@127.0.0.1:{}/", self.password, self.port)
     }
 
+    /// Another client, for another thread.
+    pub(crate) fn another_client(&self) -> Client {
+        let auth = Auth::UserPass(USER.into(), self.password.clone());
+        Client::new_with_auth(&format!("http://127.0.0.1:{}", self.port), auth).expect("a user and a password")
+    }
+
     /// Any RPC. Panics with bitcoind's own words when it refuses.
     pub(crate) fn call<T: DeserializeOwned>(&self, method: &str, params: &[Value]) -> T {
         self.try_call(method, params).unwrap_or_else(|error| panic!("bitcoind {method} {params:?}: {error}"))

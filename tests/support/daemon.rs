@@ -51,9 +51,9 @@ impl From<Output> for Ran {
 }
 
 impl Daemon {
-    /// A node that follows the world's ElectrumX, configured and not started.
+    /// A node that follows the world's servers, configured and not started.
     pub(crate) fn new(world: &World, name: &str) -> Self {
-        Self::with_servers(world, name, &[world.server()])
+        Self::with_servers(world, name, &world.servers())
     }
 
     /// A node that follows these servers (`tcp://host:port`).
@@ -75,6 +75,10 @@ impl Daemon {
             "[node]\nalias = \"{}\"\nlisten = [\"127.0.0.1:{}\"]\n[log]\nlevel = \"debug\"\n{more}",
             self.name, self.port
         );
+        // Esplora cannot push; a minute between two looks is for real servers.
+        if servers.iter().any(|server| server.starts_with("http")) && !more.contains("[chain]") {
+            text += "[chain]\npoll_interval_secs = 1\n";
+        }
         // Nodes without coins take channels here; the reserve has tests of its own.
         if !more.contains("[channels]") {
             text += "[channels]\nreserve_sat = 0\n";

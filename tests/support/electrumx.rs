@@ -62,6 +62,11 @@ impl ElectrumX {
         server
     }
 
+    /// One that is not started.
+    pub(crate) fn idle(folder: &Path, bitcoind: &str) -> Self {
+        Self::new(&tools().electrumx, folder, bitcoind)
+    }
+
     fn new(program: &Path, folder: &Path, bitcoind: &str) -> Self {
         std::fs::create_dir_all(folder.join("shim")).expect("a folder for ElectrumX");
         std::fs::write(folder.join("shim/sitecustomize.py"), NO_WAIT).expect("a folder for ElectrumX");

@@ -1,4 +1,4 @@
-//! The real parts that tests run on: bitcoind, ElectrumX, and a proxy that can misbehave.
+//! The real parts that tests run on: bitcoind, ElectrumX, an Esplora, and a proxy that can misbehave.
 //!
 //! Begin with [`world::World`]. Wait with [`eventually`](eventually::eventually), never with a sleep.
 
@@ -9,6 +9,8 @@ pub(crate) mod bitcoind;
 pub(crate) mod daemon;
 pub(crate) mod electrumx;
 pub(crate) mod engines;
+pub(crate) mod esplora;
+pub(crate) mod esplora_index;
 pub(crate) mod eventually;
 pub(crate) mod identity;
 pub(crate) mod locks;

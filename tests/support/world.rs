@@ -1,5 +1,6 @@
 //! A tiny world for one test: a chain, an Electrum server and, on request, somebody in between.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
@@ -9,16 +10,41 @@ use tempfile::TempDir;
 
 use super::bitcoind::Bitcoind;
 use super::electrumx::ElectrumX;
+use super::esplora::Esplora;
 use super::eventually::eventually_ok;
 use super::probe::Probe;
 use super::proxy::Proxy;
 use super::template;
 
-/// A running bitcoind (120 blocks and one of now, a rich wallet) and an ElectrumX that has seen it all.
+/// Which servers a world has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An ElectrumX.
+    Electrum,
+    /// An Esplora; ElectrumX does not run.
+    Esplora,
+    /// An ElectrumX, and beside it an Esplora.
+    Both,
+}
+
+thread_local! {
+    static KIND: Cell<Kind> = const { Cell::new(Kind::Electrum) };
+}
+
+/// Tells a story in worlds of another kind.
+pub(crate) fn with(kind: Kind, story: impl FnOnce()) {
+    KIND.set(kind);
+    story();
+}
+
+/// A running bitcoind (120 blocks and one of now, a rich wallet) and an ElectrumX that has seen it all, or other servers,
+/// as [`with`] says.
 ///
 /// Everything in it ends with this value, also when the test panics or is killed. With `LIGHTNODE_TEST_KEEP` set, the
 /// folder of a failed test stays.
 pub(crate) struct World {
+    kind: Kind,
+    esplora: Option<Esplora>,
     pub(crate) electrumx: ElectrumX,
     pub(crate) bitcoind: Bitcoind,
     folder: TempDir,
@@ -43,12 +69,20 @@ impl World {
         template::unpack(folder.path());
         // Both start at once: until Python has read ElectrumX, bitcoind answers.
         let mut bitcoind = Bitcoind::spawn(&folder.path().join("bitcoind"));
-        let mut electrumx = ElectrumX::spawn(&folder.path().join("electrumx"), &bitcoind.rpc_url());
+        let kind = KIND.get();
+        let of_electrumx = folder.path().join("electrumx");
+        let mut electrumx = match kind {
+            Kind::Electrum | Kind::Both => ElectrumX::spawn(&of_electrumx, &bitcoind.rpc_url()),
+            Kind::Esplora => ElectrumX::idle(&of_electrumx, &bitcoind.rpc_url()),
+        };
         bitcoind.wait_ready()?;
         // A tip of now, and one that tells this world from all others.
         bitcoind.mine_unique();
-        electrumx.wait_ready()?;
-        let world = Self { electrumx, bitcoind, folder };
+        let esplora = (kind != Kind::Electrum).then(|| Esplora::run(bitcoind.another_client()));
+        if kind != Kind::Esplora {
+            electrumx.wait_ready()?;
+        }
+        let world = Self { kind, esplora, electrumx, bitcoind, folder };
         world.sync();
         Ok(world)
     }
@@ -58,9 +92,40 @@ impl World {
         self.folder.path()
     }
 
-    /// ElectrumX, as a configuration names it.
+    /// The first server, as a configuration names it.
     pub(crate) fn server(&self) -> String {
-        format!("tcp://{}", self.electrumx.tcp())
+        self.servers().swap_remove(0)
+    }
+
+    /// All servers, as a configuration names them.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let electrumx = format!("tcp://{}", self.electrumx.tcp());
+        match (self.kind, &self.esplora) {
+            (Kind::Esplora, Some(esplora)) => vec![esplora.url()],
+            (Kind::Both, Some(esplora)) => vec![electrumx, esplora.url()],
+            _ => vec![electrumx],
+        }
+    }
+
+    /// The Esplora server, in a world that has one.
+    pub(crate) fn esplora(&self) -> &Esplora {
+        self.esplora.as_ref().expect("a world with an Esplora")
+    }
+
+    /// Takes all servers away.
+    pub(crate) fn stop_servers(&mut self) {
+        if self.kind != Kind::Esplora {
+            self.electrumx.stop();
+        }
+        self.esplora.iter().for_each(Esplora::stop);
+    }
+
+    /// Brings them back, on their ports.
+    pub(crate) fn start_servers(&mut self) {
+        if self.kind != Kind::Esplora {
+            self.electrumx.start();
+        }
+        self.esplora.iter().for_each(Esplora::start);
     }
 
     /// A new proxy in front of ElectrumX. Several of them look like several servers to a node.
@@ -110,6 +175,10 @@ impl World {
 
     /// Returns when ElectrumX announces bitcoind's best block.
     pub(crate) fn sync(&self) {
+        // Esplora asks bitcoind when it is asked.
+        if self.kind == Kind::Esplora {
+            return;
+        }
         let mut probe = self.probe();
         eventually_ok("ElectrumX announces the best block", || {
             let (tip, best) = (probe.tip(), self.bitcoind.best_hash());

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, RETRY_AFTER, SERVER, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
@@ -277,6 +277,10 @@ async fn exchange(wire: &mut Wire, request: Request<Full<Bytes>>, most: usize) -
         sender.ready().await.map_err(|_| Fault::Stale)?;
         let response = sender.send_request(request).await.map_err(fault)?;
         let (head, body) = response.into_parts();
+        // What is announced as too large need not be read.
+        if body.size_hint().lower() > most as u64 {
+            return Err(Fault::TooLarge);
+        }
         let body = Limited::new(body, most)
             .collect()
             .await

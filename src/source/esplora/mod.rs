@@ -12,7 +12,7 @@
 //! Decision: the session asks for the tip's hash once in a poll interval (a minute; a quarter of it after news), and
 //! fetches each new block **whole** (`/block/:hash/raw`). One request tells all about every followed script, proves by the
 //! header's root that nothing was left out, names no script of ours, and is answered from a cache of the server; bodies
-//! and merkle proofs of what is found come with it. Between blocks, [`LOOKS`] scripts a poll are asked for what they have
+//! and merkle proofs of what is found come with it. Between blocks, four scripts a poll are asked for what they have
 //! in the mempool. So an idle hour costs 60 requests for the tip, at most 240 for the mempool and 12 for fees, a block
 //! one more, whether it has something of ours or not; subscribing costs one request a script.
 //! Rejected: what LDK's and BDK's Esplora clients do, a request for each watched output or script at each block, which

@@ -203,5 +203,5 @@ async fn a_history_of_too_many_pages_is_not_followed() {
     });
     let refused = line.asked(Request::Subscribe { script: id(1) }).await;
     assert!(matches!(refused, Err(SourceError::Refused(NoAnswer::Malformed(_)))), "{refused:?}");
-    assert_eq!(server.count("/txs"), 40);
+    assert_eq!(server.count("/txs/chain"), 39);
 }

@@ -40,17 +40,18 @@ fn a_version_with_its_highest_bit_is_read_signed_and_unsigned() {
 
 #[test]
 fn headers_that_do_not_hang_together_are_refused() {
-    let (good, height) = (three_blocks(), |all: &mut Vec<Value>| all[0]["height"] = json!(7));
-    let bends: [&dyn Fn(&mut Vec<Value>); 9] = [
-        &height,
-        &|all| all[1]["nonce"] = json!(77),
-        &|all| all[1]["id"] = all[0]["id"].clone(),
-        &|all| all[2]["height"] = json!(4_000_000_000u64),
-        &|all| all[0]["timestamp"] = json!(-1),
-        &|all| all[0]["timestamp"] = json!(u64::MAX),
-        &|all| all.swap(0, 1),
-        &|all| drop(all.remove(1)),
-        &|all| all.clear(),
+    type Bend = fn(&mut Vec<Value>);
+    let good = three_blocks();
+    let bends: [Bend; 9] = [
+        |all| all[0]["height"] = json!(7),
+        |all| all[1]["nonce"] = json!(77),
+        |all| all[1]["id"] = all[0]["id"].clone(),
+        |all| all[2]["height"] = json!(4_000_000_000u64),
+        |all| all[0]["timestamp"] = json!(-1),
+        |all| all[0]["timestamp"] = json!(u64::MAX),
+        |all| all.swap(0, 1),
+        |all| drop(all.remove(1)),
+        |all| all.clear(),
     ];
     for (index, bend) in bends.iter().enumerate() {
         let mut all = good.clone();
