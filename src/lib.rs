@@ -6,7 +6,7 @@
 //! | floor | room | what lives there |
 //! |---|---|---|
 //! | 0 | [`chain`] | pure: header rules and tree, merkle proofs, the sync machine that turns claims into proven plans |
-//! | 1 | [`amount`], [`config`], [`keys`], [`task`], [`logs`], [`text`] | amounts; settings; the seed; named tasks; records; foreign text |
+//! | 1 | [`amount`], [`clock`], [`config`], [`keys`], [`task`], [`logs`], [`text`] | amounts; the time; settings; the seed; named tasks; records; foreign text |
 //! | 1 | [`source`] | untrusted servers: wire codec, TLS and pins, client, choice and backoff |
 //! | 1 | [`store`] | the one SQLite database |
 //! | 2 | [`engine`] | drives the sync machine: sources in, store, listeners out |
@@ -21,6 +21,7 @@ pub mod amount;
 pub mod api;
 pub mod chain;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod keys;

@@ -9,10 +9,10 @@ use clap::{CommandFactory, Parser};
 use lightnode::api;
 use lightnode::api::types::{Code, NodeError};
 use lightnode::cli::exit::{Effect, Failure, USAGE};
-use lightnode::cli::init::SeedStore;
+use lightnode::cli::secret::SeedStore;
 use lightnode::cli::{self, Cli, Command, Output};
 use lightnode::config::{Config, ConfigError};
-use lightnode::keys::{SEED_FILE, Seed, SeedError};
+use lightnode::keys::{Kept, Passphrase, SEED_FILE, Seed, SeedError};
 use lightnode::logs;
 use lightnode::node;
 use lightnode::task::{Shutdown, StopReason, Tasks};
@@ -43,11 +43,36 @@ fn run(cli: &Cli, output: Output) -> Result<u8, Failure> {
     match &cli.command {
         Command::Init(args) => cli::init::init(args, &config, &SeedFile(&config), output),
         Command::Run => daemon(config),
-        command => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
-            Ok(runtime.block_on(cli::run(command, &config, output)))
+        Command::Passphrase(cli::Passphrase::Change(args)) => cli::secret::change(args, &SeedFile(&config), output),
+        Command::Seed(cli::Seed::Show(args)) => cli::secret::show(args, &SeedFile(&config), output),
+        Command::Db(cli::Db::Check(given)) => {
+            let passphrase = passphrase_of(given, &config)?;
+            Ok(cli::db::report(&node::check::check(&config, passphrase.as_ref())?, output))
         }
+        Command::Unlock(given) => {
+            let passphrase = cli::secret::present(given, &SeedFile(&config))?;
+            small_runtime()?.block_on(cli::unlock(&passphrase, &config, output))
+        }
+        command => Ok(small_runtime()?.block_on(cli::run(command, &config, output))),
     }
+}
+
+/// The passphrase of the seed, if it needs one; the configured file gives it when nothing else is said.
+fn passphrase_of(given: &cli::Given, config: &Config) -> Result<Option<Passphrase>, NodeError> {
+    let seed = SeedFile(config);
+    if !seed.is_sealed()? {
+        return Ok(None);
+    }
+    let mut given = given.clone();
+    if !given.stdin && given.passphrase_file.is_none() {
+        given.passphrase_file = config.passphrase_file.clone();
+    }
+    Ok(Some(Passphrase::given(&cli::secret::present(&given, &seed)?)))
+}
+
+/// For one request.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)
 }
 
 /// Runs until it is asked to stop, or cannot go on.
@@ -136,7 +161,7 @@ fn no_runtime(error: std::io::Error) -> Failure {
     Failure::new(NodeError::new(Code::Failed, format!("the system gives no event queue: {error}")), Effect::Harmless)
 }
 
-/// The seed file of the data directory, for `init`.
+/// The seed file of the data directory, for the commands that touch it.
 struct SeedFile<'a>(&'a Config);
 
 impl SeedStore for SeedFile<'_> {
@@ -148,25 +173,72 @@ impl SeedStore for SeedFile<'_> {
         Seed::exists(&self.0.data_dir).map_err(refused)
     }
 
-    fn create(&self) -> Result<Zeroizing<String>, NodeError> {
-        Seed::create(&self.0.data_dir).map(|seed| seed.words()).map_err(refused)
+    fn is_sealed(&self) -> Result<bool, NodeError> {
+        self.read().map(|kept| kept.is_sealed())
     }
 
-    fn restore(&self, words: &str, backup: Option<&Path>) -> Result<usize, NodeError> {
+    fn create(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>, NodeError> {
+        let passphrase = fresh(passphrase)?;
+        Seed::create(&self.0.data_dir, passphrase.as_ref()).map(|seed| seed.words()).map_err(refused)
+    }
+
+    fn restore(&self, words: &str, passphrase: Option<&str>, backup: Option<&Path>) -> Result<usize, NodeError> {
         // What is to be restored is on the disk before the seed is: a first start never misses it.
         Seed::from_words(words).map_err(refused)?;
+        let passphrase = fresh(passphrase)?;
         let backup = backup.map(node::read_backup).transpose()?;
         let channels = node::prepare_restore(self.0, words, backup.as_deref())?;
-        Seed::restore(&self.0.data_dir, words).map_err(refused)?;
+        Seed::restore(&self.0.data_dir, words, passphrase.as_ref()).map_err(refused)?;
         Ok(channels)
     }
+
+    fn words(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>, NodeError> {
+        let passphrase = passphrase.map(Passphrase::given);
+        self.read()?.open(passphrase.as_ref()).map(|seed| seed.words()).map_err(refused)
+    }
+
+    fn change(&self, old: Option<&str>, new: Option<&str>) -> Result<(), NodeError> {
+        let (old, new) = (old.map(Passphrase::given), fresh(new)?);
+        Seed::change(&self.0.data_dir, old.as_ref(), new.as_ref()).map_err(refused)
+    }
+
+    fn check_new(&self, passphrase: &str) -> Result<(), NodeError> {
+        fresh(Some(passphrase)).map(|_| ())
+    }
+
+    fn in_file(&self, path: &Path) -> Result<Zeroizing<String>, NodeError> {
+        Passphrase::from_file(path).map(|passphrase| passphrase.text()).map_err(refused)
+    }
+}
+
+impl SeedFile<'_> {
+    fn read(&self) -> Result<Kept, NodeError> {
+        Kept::read(&self.0.data_dir).map_err(refused)
+    }
+}
+
+fn fresh(passphrase: Option<&str>) -> Result<Option<Passphrase>, NodeError> {
+    passphrase.map(Passphrase::new).transpose().map_err(refused)
 }
 
 fn refused(error: SeedError) -> NodeError {
     let code = match error {
-        SeedError::UnknownWord { .. } | SeedError::WordCount(_) | SeedError::Checksum => Code::BadRequest,
-        SeedError::Exists(_) | SeedError::Exposed { .. } | SeedError::Empty(_) => Code::Refused,
-        SeedError::Missing(_) | SeedError::Random(_) | SeedError::Io { .. } => Code::Failed,
+        SeedError::UnknownWord { .. }
+        | SeedError::WordCount(_)
+        | SeedError::Checksum
+        | SeedError::PassphraseLength { .. } => Code::BadRequest,
+        SeedError::Exists(_)
+        | SeedError::Exposed { .. }
+        | SeedError::Empty(_)
+        | SeedError::Damaged { .. }
+        | SeedError::WrongPassphrase
+        | SeedError::PassphraseFile { .. } => Code::Refused,
+        SeedError::Locked => Code::Locked,
+        SeedError::Missing(_)
+        | SeedError::Random(_)
+        | SeedError::Memory(_)
+        | SeedError::Busy(_)
+        | SeedError::Io { .. } => Code::Failed,
     };
     NodeError::new(code, error.to_string())
 }

@@ -13,21 +13,25 @@ const EDGES: &[(&str, &[&str])] = &[
     ("amount", &[]),
     ("config", &["amount", "text"]),
     ("keys", &[]),
+    ("clock", &[]),
     ("task", &[]),
     ("logs", &["text"]),
-    ("source", &["chain", "config", "text"]),
+    ("source", &["clock", "chain", "config", "text"]),
     ("store", &["chain"]),
     // floor 2
-    ("engine", &["chain", "config", "source", "store", "task", "text"]),
-    ("ledger", &["chain", "store"]),
+    ("engine", &["clock", "chain", "config", "source", "store", "task", "text"]),
+    ("ledger", &["clock", "chain", "store"]),
     // floor 3
-    ("wallet", &["chain", "config", "amount", "keys", "store", "engine", "ledger"]),
+    ("wallet", &["clock", "chain", "config", "amount", "keys", "store", "engine", "ledger"]),
     // floor 4
-    ("ln", &["chain", "config", "amount", "keys", "task", "text", "store", "engine", "ledger", "wallet"]),
+    ("ln", &["clock", "chain", "config", "amount", "keys", "task", "text", "store", "engine", "ledger", "wallet"]),
     // floor 5
     (
         "node",
-        &["chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger", "wallet", "ln"],
+        &[
+            "clock", "chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger",
+            "wallet", "ln",
+        ],
     ),
     // floor 6
     ("api", &["node", "config", "text", "task"]),

@@ -15,8 +15,12 @@ mod book;
 mod channels;
 /// The command line: every command as JSON and for people, every exit code.
 mod cli;
+/// A clock that is wrong: noticed, said, and no invoice and no header is wrong for it.
+mod clock;
 /// Configuration: mistakes are named, files that ship with the project hold.
 mod config;
+/// The database: what an older version wrote is taken over, what a newer one wrote is left alone, and `db check`.
+mod database;
 /// Our engine beside LDK's own, over random chains: the same end, and our calls held to the contract.
 mod differential;
 /// Several servers: who is told which scripts, who is banned, and what comes of it.
@@ -57,6 +61,8 @@ mod restarts;
 mod second_opinion;
 /// TLS: pins, and never clear text.
 mod secure_servers;
+/// The seed under a passphrase: locked, unlocked, changed, shown; and who may read what.
+mod seed;
 /// Servers that are away, come back, or are of another network.
 mod servers;
 /// The wallet on bad days: restored from words, deposits and withdrawals that are double-spent.

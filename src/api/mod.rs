@@ -14,6 +14,7 @@
 //! | `GET /v1/history/{id}/wait?timeout_secs=` | `wait` |
 //! | `GET, POST /v1/chain/audit` | `last_audit`, `audit`: may take minutes |
 //! | `GET /v1/servers`, `POST /v1/servers/{host}/forgive` | `servers`, `forgive_server` |
+//! | `POST /v1/unlock` | `unlock`: the passphrase of an encrypted seed |
 //! | `POST /v1/stop` | `stop` |
 //!
 //! Errors are `{ "code", "message", "hint" }` with the HTTP status of [`status_of`]. Every answer is JSON, also for

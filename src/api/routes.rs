@@ -35,6 +35,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/recover", post(recover))
         .route("/v1/servers", get(servers))
         .route("/v1/servers/{host}/forgive", post(forgive_server))
+        .route("/v1/unlock", post(unlock))
         .route("/v1/stop", post(stop));
     with_fallbacks(routes).with_state(node)
 }
@@ -160,6 +161,10 @@ async fn forgive_server(
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Answer<Done> {
     carry_out(async move { node.forgive_server(host).await }).await
+}
+
+async fn unlock(State(node): State<Node>, Asked(request): Asked<Unlock>) -> Answer<Done> {
+    carry_out(async move { node.unlock(request).await }).await
 }
 
 async fn stop(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {

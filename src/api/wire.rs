@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::types::{Code, NodeError};
 use crate::text::clip;
@@ -34,6 +35,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Code::PeerUnavailable => StatusCode::BAD_GATEWAY,
         Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Locked => StatusCode::LOCKED,
         Code::Unknown => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -95,7 +97,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let body = tokio::time::timeout(BODY_DEADLINE, collect(request.into_body())).await;
         let late = || Refusal::bad_request("the body did not arrive in time").with_status(StatusCode::REQUEST_TIMEOUT);
-        let bytes = body.map_err(|_| late())??;
+        // A passphrase may be in it.
+        let bytes = Zeroizing::new(body.map_err(|_| late())??);
         let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let reason = |error: serde_json::Error| match error.is_data() {
             true => error.to_string(),

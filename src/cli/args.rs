@@ -12,7 +12,7 @@ use crate::config::Overrides;
 const AMOUNTS: &str = "\
 Amounts: a bare number is sat; 50k, 1.5M (million sat), 0.001btc, 1500msat, and `all` where it makes sense.
 Fee rates: sat/vB.
-Exit codes: 0 done · 1 failed for certain · 2 usage · 3 daemon unreachable or not ready · 4 outcome unknown, do not
+Exit codes: 0 done · 1 failed for certain · 2 usage · 3 daemon unreachable, locked or not ready · 4 outcome unknown, do not
 retry blindly · 5 not enough funds or over a limit · 6 refused for safety.";
 
 /// A Lightning node with no Bitcoin Core.
@@ -55,6 +55,8 @@ pub enum Command {
     Init(Init),
     /// Runs the node until it is stopped
     Run,
+    /// Gives a running node the passphrase of its encrypted seed
+    Unlock(Given),
     /// Stops the running node and waits for its end
     Stop,
     /// State, servers, peers, channels, and what the node waits for
@@ -93,6 +95,15 @@ pub enum Command {
     Recover,
     /// Lists the servers: what each is told, what speaks against it, and bans
     Servers(Servers),
+    /// Sets, changes or removes the passphrase of the seed
+    #[command(subcommand)]
+    Passphrase(Passphrase),
+    /// Looks after the database of a node that does not run
+    #[command(subcommand)]
+    Db(Db),
+    /// Shows the words of the seed again
+    #[command(subcommand)]
+    Seed(Seed),
     /// Prints a completion script for a shell
     Completions(Completions),
     /// The process in which LDK's own engine runs, for the daemon: a question on stdin, an opinion on stdout
@@ -108,7 +119,60 @@ pub struct Init {
     /// The newest backup of the lost node's channels (`lightnode backup`)
     #[arg(long, value_name = "FILE", requires = "restore")]
     pub backup: Option<PathBuf>,
+    /// Encrypts the seed with a passphrase
+    #[arg(long)]
+    pub encrypt: bool,
+    #[command(flatten)]
+    pub given: Given,
     /// Asks nothing, for scripts
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Where a passphrase comes from; asked for on the terminal otherwise.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Given {
+    /// Reads the passphrase from stdin, one line
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub stdin: bool,
+    /// Reads the passphrase from a file that only you may read
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Passphrase {
+    /// Sets or changes it, whether the node runs or not; a new one counts from the next start
+    Change(PassphraseChange),
+}
+
+#[derive(Debug, Args)]
+pub struct PassphraseChange {
+    /// Decrypts the seed for good
+    #[arg(long)]
+    pub remove: bool,
+    /// Reads from stdin: the present passphrase if there is one, then the new one, a line each
+    #[arg(long)]
+    pub stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Reads all of it, compares what belongs together, says what is wrong, and changes nothing
+    Check(Given),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Seed {
+    /// Shows the 24 words; of an encrypted seed, after its passphrase
+    Show(SeedShow),
+}
+
+#[derive(Debug, Args)]
+pub struct SeedShow {
+    #[command(flatten)]
+    pub given: Given,
+    /// Asks nothing, and prints also where no person looks, for scripts
     #[arg(long)]
     pub yes: bool,
 }
@@ -314,6 +378,17 @@ mod tests {
             "backup",
             "backup /media/usb/node.backup",
             "recover",
+            "init --encrypt",
+            "init --restore --encrypt --stdin --yes",
+            "init --encrypt --passphrase-file /run/p --yes",
+            "unlock",
+            "unlock --stdin",
+            "unlock --passphrase-file /run/p",
+            "passphrase change",
+            "passphrase change --remove --stdin",
+            "seed show --yes --stdin",
+            "db check",
+            "db check --stdin --json",
             "run",
             "run -vv --network regtest --data-dir /tmp/x --config /tmp/y",
             "stop",
@@ -355,6 +430,7 @@ mod tests {
     fn a_mistake_is_a_usage_error_that_says_what_is_wrong() {
         for (line, word) in [
             ("frobnicate", "frobnicate"),
+            ("unlock --stdin --passphrase-file x", "cannot be used with"),
             ("pay", "INVOICE"),
             ("init --backup x", "--restore"),
             ("pay lnbc1 all", "`all` is not possible here"),

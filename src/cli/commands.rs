@@ -23,7 +23,8 @@ const SLOW: Duration = Duration::from_secs(180);
 /// For LDK's own engine to look at everything, one thing after the other, on some servers.
 const AUDIT: Duration = Duration::from_secs(400);
 
-/// Carries a client command out. Returns the exit code; `init`, `run` and `completions` are not client commands.
+/// Carries a client command out. Returns the exit code; what touches the seed, `run` and `completions` are not client
+/// commands.
 pub async fn run(command: &Command, config: &Config, output: Output) -> u8 {
     let client = Client::new(&config.api.socket);
     match dispatch(command, &client, config, output).await {
@@ -91,10 +92,24 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
                 post(client, output, asked, &serde_json::json!({}), done).await
             }
         },
-        Command::Init(_) | Command::Run | Command::Completions(_) | Command::SecondOpinion => {
-            Err(NodeError::new(Code::BadRequest, "this command does not ask the daemon").into())
+        Command::Init(_)
+        | Command::Run
+        | Command::Unlock(_)
+        | Command::Passphrase(_)
+        | Command::Seed(_)
+        | Command::Db(_)
+        | Command::Completions(_)
+        | Command::SecondOpinion => {
+            Err(NodeError::new(Code::BadRequest, "this command is not for the daemon alone").into())
         }
     }
+}
+
+/// Gives the daemon the passphrase of its seed.
+pub async fn unlock(passphrase: &str, config: &Config, output: Output) -> Result<u8, Failure> {
+    let asked = Asked { path: "/v1/unlock", what: "opening the seed", effect: Effect::Harmless };
+    let body = Unlock { passphrase: Secret::new(passphrase) };
+    post(&Client::new(&config.api.socket), output, asked, &body, done).await
 }
 
 /// A request with its words and its weight.

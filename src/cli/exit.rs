@@ -31,7 +31,7 @@ pub fn of_code(code: Code, effect: Effect) -> u8 {
     match (code, effect) {
         (Code::NotFound | Code::Failed | Code::PeerUnavailable, _) => FAILED,
         (Code::BadRequest, _) => USAGE,
-        (Code::NotReady | Code::Unauthorized, _) => UNREACHABLE,
+        (Code::NotReady | Code::Locked | Code::Unauthorized, _) => UNREACHABLE,
         (Code::Unknown, _) => UNKNOWN,
         (Code::InsufficientFunds, _) => FUNDS,
         (Code::Refused, _) => REFUSED,
@@ -79,6 +79,7 @@ mod tests {
             (Code::BadRequest, 2, 2),
             (Code::NotFound, 1, 1),
             (Code::NotReady, 3, 3),
+            (Code::Locked, 3, 3),
             (Code::InsufficientFunds, 5, 5),
             (Code::Refused, 6, 6),
             (Code::Failed, 1, 1),

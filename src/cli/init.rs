@@ -1,10 +1,9 @@
-//! `init`: a seed, shown once, and a commented configuration. Words come and go through [`SeedStore`], which `main`
-//! makes of the keys.
+//! `init`: a seed, shown once, and a commented configuration.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -12,26 +11,16 @@ use zeroize::Zeroizing;
 use super::args;
 use super::exit::{DONE, Failure};
 use super::output::Output;
+use super::secret::{self, SeedStore};
 use crate::api::types::{Code, NodeError};
 use crate::config::{Config, example};
-
-/// Where the words are kept.
-pub trait SeedStore {
-    /// The file.
-    fn path(&self) -> PathBuf;
-    /// Whether there is a seed already.
-    fn exists(&self) -> Result<bool, NodeError>;
-    /// Makes new words and keeps them; returns them.
-    fn create(&self) -> Result<Zeroizing<String>, NodeError>;
-    /// Checks words, and a backup that is to open with them, and keeps both; how many channels the backup names.
-    fn restore(&self, words: &str, backup: Option<&Path>) -> Result<usize, NodeError>;
-}
 
 /// What `init` has made.
 #[derive(Serialize)]
 struct Made<'a> {
     data_dir: String,
     seed_file: String,
+    encrypted: bool,
     config_file: String,
     network: String,
     /// Absent when they were given.
@@ -54,16 +43,20 @@ pub fn init(args: &args::Init, config: &Config, seed: &impl SeedStore, output: O
         let error = NodeError::new(Code::BadRequest, "new words are shown on a terminal, and there is none");
         return Err(error.hint("with --yes they are printed without asking").into());
     }
+    // On stdin the passphrase comes first, the words after it.
+    let passphrase = if args.encrypt { Some(secret::fresh(&args.given, seed)?) } else { None };
+    let passphrase = passphrase.as_ref().map(|passphrase| passphrase.as_str());
     let (words, channels) = if args.restore {
         let words = read_words(asks)?;
-        let channels = seed.restore(&words, args.backup.as_deref())?;
+        let channels = seed.restore(&words, passphrase, args.backup.as_deref())?;
         (None, args.backup.as_ref().map(|_| channels))
     } else {
-        (Some(seed.create()?), None)
+        (Some(seed.create(passphrase)?), None)
     };
     let made = Made {
         data_dir: config.data_dir.display().to_string(),
         seed_file: seed.path().display().to_string(),
+        encrypted: args.encrypt,
         config_file: config_file.display().to_string(),
         network: config.network.to_string(),
         words: words.as_ref().map(|words| words.as_str()),
@@ -114,7 +107,7 @@ fn for_people(made: &Made<'_>) -> String {
     let mut text = String::new();
     if let Some(words) = made.words {
         text.push_str(
-            "These 24 words are your money. Write them on paper, in this order; they are not shown again.\n\n",
+            "These 24 words are your money. Write them on paper, in this order; they are not shown again by themselves.\n\n",
         );
         text.push_str(&in_columns(words));
         text.push_str(
@@ -132,6 +125,9 @@ fn for_people(made: &Made<'_>) -> String {
              that their peers close. With a backup of the channels (--backup FILE) the peers would be asked to.\n\n",
         );
     }
+    if made.encrypted {
+        text.push_str("The seed is encrypted: after each start, `lightnode unlock` asks for the passphrase.\n\n");
+    }
     text.push_str(&format!(
         "network        {}\ndata           {}\nseed           {}\nconfiguration  {}\n\nnext: lightnode run\n",
         made.network, made.data_dir, made.seed_file, made.config_file
@@ -140,7 +136,7 @@ fn for_people(made: &Made<'_>) -> String {
 }
 
 /// Numbered, four in a line.
-fn in_columns(words: &str) -> String {
+pub(super) fn in_columns(words: &str) -> String {
     let words: Vec<&str> = words.split_whitespace().collect();
     let mut text = String::new();
     for (row, line) in words.chunks(4).enumerate() {
@@ -178,6 +174,7 @@ fn wait_for_enter() -> Result<(), NodeError> {
 mod tests {
     use std::cell::RefCell;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
 
@@ -192,11 +189,26 @@ mod tests {
         fn exists(&self) -> Result<bool, NodeError> {
             Ok(self.words.borrow().is_some())
         }
-        fn create(&self) -> Result<Zeroizing<String>, NodeError> {
-            self.restore(&"abandon ".repeat(24), None)?;
+        fn is_sealed(&self) -> Result<bool, NodeError> {
+            Ok(false)
+        }
+        fn words(&self, _: Option<&str>) -> Result<Zeroizing<String>, NodeError> {
+            Ok(Zeroizing::new(self.words.borrow().clone().unwrap()))
+        }
+        fn change(&self, _: Option<&str>, _: Option<&str>) -> Result<(), NodeError> {
+            Ok(())
+        }
+        fn check_new(&self, _: &str) -> Result<(), NodeError> {
+            Ok(())
+        }
+        fn in_file(&self, _: &Path) -> Result<Zeroizing<String>, NodeError> {
+            Ok(Zeroizing::new("passphrase".to_owned()))
+        }
+        fn create(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>, NodeError> {
+            self.restore(&"abandon ".repeat(24), passphrase, None)?;
             Ok(Zeroizing::new("abandon ".repeat(24)))
         }
-        fn restore(&self, words: &str, _backup: Option<&Path>) -> Result<usize, NodeError> {
+        fn restore(&self, words: &str, _: Option<&str>, _: Option<&Path>) -> Result<usize, NodeError> {
             *self.words.borrow_mut() = Some(words.to_owned());
             Ok(0)
         }
@@ -211,7 +223,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
         let seed = Memory { words: RefCell::new(None) };
-        let args = args::Init { restore: false, backup: None, yes: true };
+        let args =
+            args::Init { restore: false, backup: None, encrypt: false, given: args::Given::default(), yes: true };
         let output = Output::new(true, false);
         assert_eq!(init(&args, &config, &seed, output).unwrap(), 0);
         let mode = fs::metadata(&config.data_dir).unwrap().permissions().mode();

@@ -8,6 +8,7 @@ mod args;
 mod backup;
 mod client;
 mod commands;
+pub mod db;
 mod duration;
 pub mod exit;
 pub mod init;
@@ -17,11 +18,12 @@ mod print;
 mod progress;
 mod qr;
 mod receive;
+pub mod secret;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod when;
 
-pub use args::{Cli, Command};
-pub use commands::run;
+pub use args::{Cli, Command, Db, Given, Passphrase, Seed};
+pub use commands::{run, unlock};
 pub use output::Output;

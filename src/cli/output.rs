@@ -33,6 +33,11 @@ impl Output {
         if self.json { self.json(&reply.json) } else { self.text(&text(&reply.value)) }
     }
 
+    /// A command that needed no daemon did this.
+    pub(super) fn done(&self, done: &str) {
+        if self.json { self.json(serde_json::json!({ "done": done }).to_string().as_bytes()) } else { self.text(done) }
+    }
+
     pub(super) fn json(&self, json: &[u8]) {
         write(&[json.trim_ascii_end(), b"\n"].concat());
     }

@@ -17,6 +17,8 @@ use super::*;
 
 /// `sun_path` of a Unix socket has 108 bytes on Linux, 104 elsewhere; some room for a temporary name.
 const LONGEST_SOCKET: usize = 100;
+/// The passphrase's name among systemd's credentials (systemd.exec, `LoadCredential=`).
+const CREDENTIAL: &str = "lightnode-passphrase";
 const MAX_SAT: u64 = 21_000_000 * 100_000_000;
 
 /// What the command line and the surroundings say about the settings.
@@ -36,6 +38,8 @@ pub struct Overrides {
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`: where programs keep what belongs to this machine.
     pub state_home: Option<PathBuf>,
+    /// Where systemd puts credentials (`$CREDENTIALS_DIRECTORY`).
+    pub credentials: Option<PathBuf>,
 }
 
 impl Overrides {
@@ -49,7 +53,8 @@ impl Overrides {
         #[allow(deprecated)]
         let home = std::env::home_dir().filter(|home| home.is_absolute());
         let state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        Self { environment, home, state_home, ..Self::default() }
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self { environment, home, state_home, credentials, ..Self::default() }
     }
 }
 
@@ -100,6 +105,8 @@ impl Config {
             let home = || overrides.home.as_ref().map(|home| home.join(".local/state"));
             config.mark_dir = overrides.state_home.clone().or_else(home).map(|state| state.join("lightnode"));
         }
+        let credential = overrides.credentials.as_ref().map(|dir| dir.join(CREDENTIAL)).filter(|path| path.exists());
+        config.passphrase_file = config.passphrase_file.or(credential);
         Ok(config)
     }
 
@@ -130,6 +137,10 @@ impl Config {
         let config = Self {
             network,
             mark_dir: mark_dir.map(|dir| absolute(expand(dir, home)?)).transpose()?,
+            passphrase_file: match r.get("passphrase_file", None, optional(path))? {
+                Some(path) => Some(inside(path, &data_dir, home)?),
+                None => None,
+            },
             servers: servers(r, network)?,
             chain: Chain {
                 connect_timeout: secs(r, "chain.connect_timeout_secs", 10, 1, 300)?,

@@ -32,6 +32,8 @@ pub struct Config {
     pub network: Network,
     /// Holds one node: seed, database, log, socket.
     pub data_dir: PathBuf,
+    /// Opens an encrypted seed at the start: as configured, or systemd's credential of that name.
+    pub passphrase_file: Option<PathBuf>,
     /// The configuration file, whether it exists or not.
     pub file: PathBuf,
     /// A directory of this machine, outside of `data_dir`, for the generation mark. Absent: the machine has none.

@@ -4,7 +4,7 @@
 //! makes the node careful, too.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -89,9 +89,9 @@ impl Caution {
 
     fn sight(&self) -> Sight {
         let (seen, now) = (self.seen(), Instant::now());
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_unix = Duration::from_secs(crate::clock::unix_now());
         Sight {
-            since_mined: wall.saturating_sub(Duration::from_secs(seen.mined.into())),
+            since_mined: now_unix.saturating_sub(Duration::from_secs(seen.mined.into())),
             since_told: now.saturating_duration_since(seen.told),
             uncovered: seen.uncovered.map(|since| now.saturating_duration_since(since)),
         }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn now() -> u32 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
+        crate::clock::unix_now().try_into().unwrap()
     }
 
     fn alarms() -> Alarms {

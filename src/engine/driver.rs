@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::hex::DisplayHex;
 use tokio::sync::{mpsc, watch};
@@ -19,6 +19,7 @@ use super::state::{EngineState, Phase};
 use super::{DeliveryError, Listener};
 use crate::chain::io::{Action, Input, Lie, Plan, Report, ScriptHash, ScriptRecord, SourceId, Watch};
 use crate::chain::machine::Machine;
+use crate::clock;
 use crate::source::pool::{Fault, Pool};
 use crate::source::{Connected, EVENT_CAPACITY, Event, EventSink, FeeClaims, Session, SourceError};
 use crate::store::{Store, StoreError};
@@ -178,7 +179,7 @@ impl Engine {
     }
 
     pub(super) fn on(&mut self, input: Input) {
-        self.machine.on(input, unix_millis());
+        self.machine.on(input, clock::wall_millis());
     }
 
     fn drain_inbox(&mut self) {
@@ -315,7 +316,8 @@ impl Engine {
     /// The next time at which something is to be done by itself.
     fn wake(&self) -> Instant {
         let now = Instant::now();
-        let machine = self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(unix_millis())));
+        let machine =
+            self.machine.deadline().map(|at| now + Duration::from_millis(at.saturating_sub(clock::wall_millis())));
         let records = (!self.records.is_empty()).then_some(self.records_at);
         let review = self.pool.review_at();
         [machine, self.pool.retry_at(now), self.rotate_due(now), records, review]
@@ -360,6 +362,7 @@ impl Engine {
     /// Says what it does: in the state always, in the log when that is something new or takes long.
     fn publish(&mut self) {
         let now = Instant::now();
+        clock::chain_says(self.machine.tree().median_time());
         let state = EngineState::of(&self.machine, &self.pool, now);
         self.caution.behind(state.channels_behind().unwrap_or(0));
         let phase = std::mem::discriminant(&state.phase);
@@ -393,14 +396,4 @@ pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
         // With one thread there is nowhere to go.
         _ => work(),
     }
-}
-
-/// Unix time in milliseconds. A clock before 1970 is taken as 1970; the machine notices that it is wrong.
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn unix_now() -> u64 {
-    unix_millis() / 1000
 }

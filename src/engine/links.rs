@@ -2,9 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::driver::{Done, Engine, EngineError, Round, blocking, unix_now};
+use super::driver::{Done, Engine, EngineError, Round, blocking};
 use super::outbox::{self, Sending, Sent};
 use crate::chain::io::{Input, Owners, Refusal, Request, SourceId};
+use crate::clock::unix_now;
 use crate::source::pool::Fault;
 use crate::source::{Connected, Event, FeeClaims, Session, SessionInfo, SourceError, Trouble};
 

@@ -60,7 +60,7 @@ pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
         }
     };
     let member = |server: &config::Server| Member { source: source(server), trusted: server.trusted };
-    let memory = disk::memory(store, super::driver::unix_now())?;
+    let memory = disk::memory(store, crate::clock::unix_now())?;
     // Without entropy all nodes only draw the same jitter.
     let seed = getrandom::u64().unwrap_or_default();
     Ok(Pool::new(config.servers.iter().map(member).collect(), 1, max_backoff, &memory, seed))

@@ -27,8 +27,6 @@ pub struct EngineState {
     pub pending: usize,
     /// Scripts that no server serves.
     pub degraded: Vec<ScriptHash>,
-    /// Our clock is behind the chain's, so it is wrong.
-    pub clock_behind: bool,
     /// The servers, in the configured order.
     pub servers: Vec<ServerStatus>,
     /// How completely each of them answers.
@@ -78,8 +76,7 @@ impl EngineState {
     }
 
     pub(super) fn of(machine: &Machine, pool: &Pool, now: Instant) -> Self {
-        let Progress { serving, height, claimed, told, watches, pending, degraded, clock_behind, .. } =
-            machine.progress();
+        let Progress { serving, height, claimed, told, watches, pending, degraded, .. } = machine.progress();
         let servers = pool.status(now);
         let phase = match claimed {
             _ if serving == 0 => Phase::without_server(&servers),
@@ -93,7 +90,7 @@ impl EngineState {
         let tip = header.map(|header| Tip { height: known, hash: header.block_hash(), time: header.time });
         let coverage = servers.iter().map(|one| one.id.map_or_else(Coverage::default, |id| machine.coverage(id)));
         let (coverage, least_covered) = (coverage.collect(), machine.least_covered());
-        Self { phase, tip, height, claimed, watches, pending, degraded, clock_behind, servers, coverage, least_covered }
+        Self { phase, tip, height, claimed, watches, pending, degraded, servers, coverage, least_covered }
     }
 }
 

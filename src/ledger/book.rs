@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::OptionalExtension;
 use tokio::sync::broadcast;
 
 use super::record::{Direction, Kind, Record, Side};
 use super::table::{self, Altered};
+use crate::clock::unix_now;
 use crate::store::{Store, StoreError};
 
 /// Announcements kept for a slow listener; past that it hears that it missed some.
@@ -146,7 +146,7 @@ impl Ledger {
 
     /// All open lines of one part of the book, oldest first.
     pub fn open_lines(&self, side: Side) -> Result<Vec<Record>, StoreError> {
-        let lines = self.0.store.read(table::open)?;
+        let lines = self.0.store.read(|connection| table::open(connection))?;
         let records = lines.into_iter().map(|line| line.record).filter(|record| record.side() == side);
         Ok(records.map(|record| self.with_attempts(record)).collect())
     }
@@ -252,11 +252,6 @@ impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Ledger")
     }
-}
-
-fn unix_now() -> u64 {
-    // Before 1970 the clock is wrong anyway.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Lower-case hex.

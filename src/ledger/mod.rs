@@ -11,6 +11,7 @@
 //! Methods block for one write; times are unix seconds.
 
 mod book;
+mod check;
 mod closes;
 mod forwards;
 mod onchain;
@@ -22,6 +23,7 @@ mod table;
 mod tests;
 
 pub use self::book::{Changed, Filter, Found, Ledger, Page};
+pub use self::check::Sums;
 pub use self::closes::ClosedChannel;
 pub use self::forwards::Forward;
 pub use self::onchain::{ChainNews, NewOnchain};

@@ -13,6 +13,7 @@ pub mod balances;
 pub mod behind;
 pub mod broadcast;
 pub mod channels;
+pub mod check;
 pub mod coins;
 pub mod confirm;
 pub mod decode;
@@ -47,13 +48,14 @@ pub mod vault;
 pub mod words;
 
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use tokio::sync::watch;
 
 use self::types::*;
 use crate::chain::io::BlockRef;
+use crate::clock::unix_now;
 use crate::store::Store;
 use crate::wallet::Wallet;
 
@@ -108,9 +110,9 @@ impl Ln {
     }
 }
 
-/// Time since 1970; zero when the clock says that it is earlier.
+/// Time since 1970, by [`crate::clock`].
 fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    Duration::from_secs(unix_now())
 }
 
 /// Runs what blocks (the database, LDK calls that write monitors) where blocking is allowed.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bitcoin::Network;
 use bitcoin::hashes::{Hash, sha256};
@@ -20,6 +20,7 @@ use lightning_invoice::{Bolt11Invoice, InvoiceBuilder};
 use super::decode;
 use super::settings::FINAL_CLTV;
 use super::types::{ChannelManager, KeysManager};
+use crate::clock::unix_now;
 use crate::ledger::{Ledger, NewInvoice};
 use crate::store::StoreError;
 
@@ -125,14 +126,13 @@ impl Receiver {
             .manager
             .create_inbound_payment(amount_msat, expiry_secs, Some(FINAL_CLTV))
             .map_err(|()| ReceiveError::Internal("LDK refuses the amount or the expiry".into()))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|e| internal(&e))?;
         let builder = InvoiceBuilder::new(decode::currency(self.network));
         let builder = match purpose {
             Purpose::Text(text) => builder.description(text.clone()),
             Purpose::Hash(hash) => builder.description_hash(sha256::Hash::from_byte_array(*hash)),
         };
         let mut builder = builder
-            .duration_since_epoch(Duration::from_secs(now.as_secs()))
+            .duration_since_epoch(Duration::from_secs(unix_now()))
             .payee_pub_key(self.manager.get_our_node_id())
             .payment_hash(sha256::Hash::from_byte_array(payment_hash.0))
             .payment_secret(secret)

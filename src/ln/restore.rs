@@ -282,7 +282,7 @@ impl Restored {
 ///
 /// LDK asks for a "starting time" that was never used before, for its random numbers. A Raspberry Pi has no clock of
 /// its own and may wake up twice in the same past, so it gets 96 random bits.
-fn keys(seed: &Seed) -> Result<KeysManager, RestoreError> {
+pub(super) fn keys(seed: &Seed) -> Result<KeysManager, RestoreError> {
     let secs = getrandom::u64().map_err(RestoreError::Random)?;
     let nanos = getrandom::u32().map_err(RestoreError::Random)?;
     // v2: after a loss of the database, what peers' closes pay us lies on one of 2,000 scripts that the words give.

@@ -22,7 +22,7 @@ use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::config::{Config, HostPort};
 use crate::engine::{FeeBook, WatchInbox};
-use crate::keys::Seed;
+use crate::keys::{Kept, Seed};
 use crate::ledger::Ledger;
 use crate::store::Store;
 use crate::task::{Shutdown, StopReason, Tasks};
@@ -40,7 +40,11 @@ struct World {
 }
 
 fn seed(dir: &Path) -> Seed {
-    if Seed::exists(dir).expect("looks") { Seed::load(dir) } else { Seed::create(dir) }.expect("a seed")
+    let seed = match Seed::exists(dir).expect("looks") {
+        true => Kept::read(dir).expect("a seed").open(None),
+        false => Seed::create(dir, None),
+    };
+    seed.expect("a seed")
 }
 
 fn restore(dir: &Path) -> Result<World, RestoreError> {

@@ -10,8 +10,10 @@ pub enum Code {
     BadRequest,
     /// Nothing with that id, or no such route.
     NotFound,
-    /// The node is starting or syncing, or its wallet is locked.
+    /// The node is starting or syncing.
     NotReady,
+    /// The seed is encrypted and not unlocked.
+    Locked,
     /// Not enough funds, or over a limit.
     InsufficientFunds,
     /// Refused for safety (a reserve, a fee bound, an expired invoice, halted).

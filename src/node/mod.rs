@@ -1,12 +1,14 @@
-//! Floor 5: the assembly, [`Opened`] → restored → [`Running`], and the façade that the API
+//! Floor 5: the assembly, [`Opened`] → (unlocked →) restored → [`Running`], and the façade that the API
 //! calls.
 //!
 //! The façade answers in every state (promise P4): what is not there yet is an error that says what it waits for.
 
 mod audit;
 mod channels;
+pub mod check;
 pub mod error;
 mod hold;
+mod locked;
 mod money;
 mod open;
 mod payments;
@@ -22,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::secp256k1::PublicKey;
 
+use crate::clock::unix_now;
 use crate::config::Config;
 use crate::engine::{Caution, EngineHandle, FeeBook};
 use crate::ledger::Ledger;
@@ -39,6 +42,7 @@ use crate::wallet::Wallet;
 
 use self::error::{Code, NodeError};
 use self::hold::Hold;
+use self::locked::Gate;
 use self::views::*;
 
 pub use self::open::{Opened, open};
@@ -58,6 +62,8 @@ struct Shared {
     started_at: u64,
     /// Whether it waits for its owner before it touches the channels.
     hold: Hold,
+    /// Of an encrypted seed.
+    gate: Option<Gate>,
     /// Since the disk was read.
     restored: OnceLock<Parts>,
     /// Since LDK was told the chain.
@@ -85,12 +91,13 @@ struct Parts {
 }
 
 impl Node {
-    fn new(config: Config, tasks: Tasks) -> Self {
+    fn new(config: Config, tasks: Tasks, gate: Option<Gate>) -> Self {
         Self(Arc::new(Shared {
             config,
             tasks,
             started_at: unix_now(),
             hold: Hold::default(),
+            gate,
             restored: OnceLock::new(),
             running: OnceLock::new(),
             auditing: tokio::sync::Mutex::default(),
@@ -107,10 +114,10 @@ impl Node {
         if let Some(why) = self.0.hold.why() {
             return Err(Hold::refusal(&why));
         }
-        self.0
-            .restored
-            .get()
-            .ok_or_else(|| NodeError::new(Code::NotReady, "the node is starting: it reads its channels"))
+        self.0.restored.get().ok_or_else(|| {
+            let starting = || NodeError::new(Code::NotReady, "the node is starting: it reads its channels");
+            self.locked().unwrap_or_else(starting)
+        })
     }
 
     /// What can be acted with: LDK knows the chain.
@@ -141,10 +148,6 @@ impl Node {
         self.0.tasks.shutdown().trigger(StopReason::Asked("`lightnode stop`".into()));
         Ok(Done { done: "the node is stopping".into() })
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn unix(time: SystemTime) -> u64 {

@@ -5,7 +5,8 @@ use bitcoin::{Address, FeeRate};
 
 use super::error::{Code, NodeError};
 use super::views::{Balance, ClosingBalance, NewAddress, SendRequest, Sent};
-use super::{Answer, Node, Parts, unix_now};
+use super::{Answer, Node, Parts};
+use crate::clock::unix_now;
 use crate::wallet::{SendAmount, Spend};
 
 /// Blocks within which a withdrawal or funding without a rate of its own is to confirm.

@@ -1,43 +1,70 @@
 //! The first stage: directory, seed and database are ours. What goes wrong here ends the process with a message; after
 //! it the API answers.
 
-use bitcoin::bip32::Xpriv;
+use tokio::sync::oneshot;
 
 use super::Node;
 use super::error::{Code, NodeError};
+use super::locked::Gate;
 use crate::config::Config;
-use crate::keys::{Seed, SeedError};
-use crate::ledger::Ledger;
+use crate::keys::{Kept, Passphrase, Seed, SeedError};
 use crate::store::{Store, StoreError};
 use crate::task::Tasks;
 
-/// The directory is locked, the seed is read, the database is of this seed and network.
+/// The directory is locked, the seed is read or known to be sealed, the database is of this seed and network.
 pub struct Opened {
     pub(super) node: Node,
-    pub(super) seed: Seed,
-    pub(super) master: Xpriv,
+    pub(super) key: Key,
     pub(super) store: Store,
-    pub(super) ledger: Ledger,
+}
+
+/// What opens the wallet.
+pub(super) enum Key {
+    /// It is there.
+    Seed(Seed),
+    /// It comes when somebody gives the passphrase.
+    Awaited(oneshot::Receiver<Seed>),
 }
 
 /// Opens the data directory, with a new seed if there is none.
 pub fn open(config: Config, tasks: Tasks) -> Result<Opened, NodeError> {
     let dir = &config.data_dir;
-    let seed = match Seed::exists(dir).map_err(refused)? {
-        true => Seed::load(dir).map_err(refused)?,
-        false => {
-            let seed = Seed::create(dir).map_err(refused)?;
-            tracing::warn!(
-                "a new seed lies in {}: write its 24 words down, they are the only way back to the money on chain",
-                dir.join(crate::keys::SEED_FILE).display()
-            );
-            seed
+    Seed::tidy(dir).map_err(refused)?;
+    let kept = match Seed::exists(dir).map_err(refused)? {
+        true => Kept::read(dir).map_err(refused)?,
+        false => create(&config).map_err(refused)?,
+    };
+    let store = Store::open(dir, config.network, kept.fingerprint())
+        .map_err(|error| NodeError::new(Code::Refused, error.to_string()))?;
+    let (key, gate) = match kept {
+        Kept::Open(seed) => (Key::Seed(seed), None),
+        Kept::Sealed(sealed) => {
+            let (gate, seed) = Gate::new(sealed);
+            (Key::Awaited(seed), Some(gate))
         }
     };
-    let store = Store::open(dir, config.network, seed.fingerprint())
-        .map_err(|error| NodeError::new(Code::Refused, error.to_string()))?;
-    let (master, ledger) = (seed.wallet_xprv(config.network), Ledger::open(store.clone()));
-    Ok(Opened { node: Node::new(config, tasks), seed, master, store, ledger })
+    Ok(Opened { node: Node::new(config, tasks, gate), key, store })
+}
+
+/// A new seed; encrypted if there is a passphrase for it.
+fn create(config: &Config) -> Result<Kept, SeedError> {
+    let dir = &config.data_dir;
+    let passphrase = config.passphrase_file.as_deref().map(Passphrase::from_file).transpose()?;
+    let seed = Seed::create(dir, passphrase.as_ref())?;
+    let path = dir.join(crate::keys::SEED_FILE);
+    if passphrase.is_some() {
+        tracing::warn!(
+            "a new seed lies in {}, encrypted: see its 24 words with `lightnode seed show` and write them down, they are \
+             the only way back to the money on chain",
+            path.display()
+        );
+        return Kept::read(dir);
+    }
+    tracing::warn!(
+        "a new seed lies in {}: write its 24 words down, they are the only way back to the money on chain",
+        path.display()
+    );
+    Ok(Kept::Open(seed))
 }
 
 impl Opened {

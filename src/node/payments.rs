@@ -6,7 +6,8 @@ use bitcoin::hex::DisplayHex;
 
 use super::error::{Code, NodeError};
 use super::views::{Decode, Decoded, Entry, History, HistoryQuery, Invoice, Pay, Receive};
-use super::{Answer, Node, unix_now};
+use super::{Answer, Node};
+use crate::clock::unix_now;
 use crate::ledger::{Filter, Found, Record, Side};
 use crate::ln::decode;
 use crate::ln::receive::Purpose;

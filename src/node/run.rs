@@ -4,17 +4,22 @@
 //! Order (facts "Start-up order" and design §4): fee book · wallet · LDK · engine, which delivers to the wallet first
 //! and then to LDK · only after the first tip: reconciliation of the book, then LDK's motor and the peers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::error::{Code, NodeError};
 use super::hold::{Turn, behind};
-use super::open::Opened;
+use super::open::{Key, Opened};
 use super::recovery::{give_channels_up, take_up};
 use super::{Node, Parts, audit};
+use crate::clock;
 use crate::config::Config;
 use crate::engine::{self, Caution, Engine, FeeBook, Listener, WatchInbox};
+use crate::keys::Seed;
+use crate::ledger::Ledger;
 use crate::ln::Ln;
 use crate::ln::backup::Backups;
 use crate::ln::broadcast;
@@ -30,10 +35,15 @@ use crate::ln::send::{Payer, PayerParts};
 use crate::ln::settings::user_config;
 use crate::ln::start::Doors as Entrance;
 use crate::ln::vault;
+use crate::store::Store;
+use crate::task::Shutdown;
 use crate::wallet::Wallet;
 
 /// Peers that LDK wants dialled and that are not dialled yet.
 const DIALS: usize = 64;
+
+/// Between two looks at the clock.
+const CLOCK_EVERY: Duration = Duration::from_secs(30);
 
 /// What the last stage needs, beside the façade's parts.
 struct Ready {
@@ -50,9 +60,16 @@ impl Opened {
         let Some(turn) = node.turn(&self.store).await? else { return Ok(()) };
         let listening =
             Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
-        let begun = tokio::task::spawn_blocking(move || self.restore(listening, turn)).await;
-        let ready = begun.map_err(|error| failed("restore the node", &error))??;
         let shutdown = node.0.tasks.shutdown().clone();
+        node.0.tasks.spawn("clock", watch_clock(shutdown.clone()));
+        let Self { node: _, key, store } = self;
+        let seed = tokio::select! {
+            seed = unlocked(&node, key) => seed?,
+            _ = shutdown.wait() => return Ok(()),
+        };
+        let restoring = node.clone();
+        let begun = tokio::task::spawn_blocking(move || Self::restore(&restoring, &seed, store, listening, turn)).await;
+        let ready = begun.map_err(|error| failed("restore the node", &error))??;
         tokio::select! {
             started = start(&node, ready) => started,
             _ = shutdown.wait() => Ok(()),
@@ -60,14 +77,14 @@ impl Opened {
     }
 
     /// Reads everything from the disk and starts the engine.
-    fn restore(self, listening: Listening, turn: Turn) -> Result<Ready, NodeError> {
-        let Self { node, seed, master, store, ledger } = self;
+    fn restore(node: &Node, seed: &Seed, store: Store, listening: Listening, turn: Turn) -> Result<Ready, NodeError> {
         let config = node.config();
+        let (master, ledger) = (seed.wallet_xprv(config.network), Ledger::open(store.clone()));
         let tasks = &node.0.tasks;
         if let Turn::GiveUp(why) = turn {
-            give_channels_up(config, &seed, &store, &ledger, &why)?;
+            give_channels_up(config, seed, &store, &ledger, &why)?;
         }
-        take_up(config, &seed, &store)?;
+        take_up(config, seed, &store)?;
         let mark = Arc::new(store.begin_mark(config.mark_dir.as_deref())?);
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
@@ -77,7 +94,7 @@ impl Opened {
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
         let ground = Ground {
             config,
-            seed: &seed,
+            seed,
             store: store.clone(),
             wallet: wallet.clone(),
             inbox: inbox.clone(),
@@ -130,7 +147,7 @@ impl Opened {
             desk: desk.clone(),
             doors: Doors { accept: policy, dial, caution: caution.clone() },
         };
-        let backups = Backups::new(&ln, &seed, config);
+        let backups = Backups::new(&ln, seed, config);
         tasks.spawn("backup", backups.clone().keep(restored.vault().changes(), tasks.shutdown().clone()));
         let parts = Parts {
             channels: Channels::new(
@@ -166,6 +183,36 @@ impl Opened {
         debug_assert!(first, "a node is restored once");
         Ok(Ready { restored, events: Events::new(context, tasks.shutdown().clone()), dials, listening })
     }
+}
+
+/// Looks at the clock now and then, so that a jump stands in the log when it happens.
+async fn watch_clock(shutdown: Shutdown) -> Result<(), Infallible> {
+    loop {
+        clock::look();
+        tokio::select! {
+            () = tokio::time::sleep(CLOCK_EVERY) => {}
+            _ = shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+/// The seed: at once, or when the passphrase of a sealed one is given, by its file or by somebody.
+async fn unlocked(node: &Node, key: Key) -> Result<Seed, NodeError> {
+    let awaited = match key {
+        Key::Seed(seed) => return Ok(seed),
+        Key::Awaited(awaited) => awaited,
+    };
+    let try_file = node.blocking(|node| {
+        if let (Some(gate), Some(path)) = (node.gate(), &node.config().passphrase_file) {
+            gate.try_file(path);
+        }
+        Ok(())
+    });
+    try_file.await?;
+    if node.gate().is_some() {
+        tracing::warn!("locked: waiting for the passphrase of the seed (`lightnode unlock`)");
+    }
+    awaited.await.map_err(|error| failed("wait for the passphrase", &error))
 }
 
 /// Waits for the first tip, settles what a crash left open, and lets LDK, peers and events begin.

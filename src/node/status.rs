@@ -5,13 +5,15 @@ use std::time::SystemTime;
 use super::channels::word;
 use super::hold::WAYS_OUT;
 use super::views::{AlarmView, ChannelCounts, LeastCovered, RecoveryState, State, Status, Tip};
-use super::{Answer, Node, Parts, servers, unix_now};
+use super::{Answer, Node, Parts, servers};
+use crate::clock::{self, unix_now};
 use crate::engine::{Alarm, EngineState, Phase, Step};
 use crate::ln::channels::Standing;
 
 impl Node {
     /// Answers in every state.
     pub async fn status(&self) -> Answer<Status> {
+        clock::look();
         let Ok(parts) = self.parts() else { return Ok(self.starting()) };
         let recovery = parts.recovery_state();
         let (engine, running) = (parts.engine.state(), self.0.running.get());
@@ -61,9 +63,10 @@ impl Node {
 
     fn starting(&self) -> Status {
         let config = self.config();
-        let (state, waits_for) = match self.0.hold.why() {
-            Some(why) => (State::Halted(why), WAYS_OUT.into()),
-            None => (State::Starting, "its channels to be read from the disk".into()),
+        let (state, waits_for) = match (self.0.hold.why(), self.gate()) {
+            (Some(why), _) => (State::Halted(why), vec![WAYS_OUT.into()]),
+            (None, Some(gate)) => (State::Locked, gate.waits()),
+            (None, None) => (State::Starting, vec!["its channels to be read from the disk".into()]),
         };
         Status {
             state,
@@ -72,7 +75,7 @@ impl Node {
             node_id: None,
             alias: config.node.alias.clone(),
             tip: None,
-            waits_for: vec![waits_for],
+            waits_for,
             warnings: Vec::new(),
             alarm: None,
             least_covered: None,
@@ -85,6 +88,7 @@ impl Node {
             listening: Vec::new(),
             recovery: None,
             backup: None,
+            clock: clock::trouble(),
             started_at: self.0.started_at,
         }
     }
@@ -146,7 +150,7 @@ fn state(engine: &EngineState, running: bool, alarm: Alarm) -> State {
         // A single new block passes through these phases in an instant; a longer way is worth a word.
         Phase::Headers | Phase::Histories if behind(engine) > 1 => State::Syncing(why()),
         Phase::Headers | Phase::Histories | Phase::Synced => {
-            if engine.clock_behind {
+            if clock::is_behind() {
                 State::Degraded("the clock of this machine is behind the chain's; set it, invoices depend on it".into())
             } else if !engine.degraded.is_empty() {
                 State::Degraded(format!(

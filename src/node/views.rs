@@ -4,7 +4,10 @@
 
 mod servers;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 pub use servers::{AlarmView, Ban, LeastCovered, ServerDetail};
 
@@ -61,6 +64,9 @@ pub struct Status {
     pub recovery: Option<RecoveryState>,
     /// The backup of the channels; absent until they are read.
     pub backup: Option<BackupState>,
+    /// In words, what is wrong with the clock of this machine, or was not long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<String>,
     pub started_at: u64,
 }
 
@@ -113,6 +119,68 @@ pub struct BackupMade {
     pub trouble: Option<String>,
     /// The backup itself, encrypted, in hex.
     pub content: String,
+}
+
+/// `POST /v1/unlock`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlock {
+    /// Of the seed.
+    pub passphrase: Secret,
+}
+
+/// `lightnode db check`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbReport {
+    /// True when nothing is wrong.
+    pub ok: bool,
+    /// The file.
+    pub database: String,
+    pub checks: Vec<DbCheck>,
+}
+
+/// One part of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DbCheck {
+    /// `file`, `headers`, `channels`, `book`, `wallet` or `outbox`.
+    pub name: String,
+    pub ok: bool,
+    /// In words, what was looked at.
+    pub says: String,
+    /// In words, what is wrong.
+    pub wrong: Vec<String>,
+    /// What to do, when something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// Text that is wiped when it is dropped, and never shown by `Debug`.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a copy.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// Our own best block.

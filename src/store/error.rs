@@ -62,6 +62,19 @@ pub enum StoreError {
         /// The version of the program, if it has signed.
         by: Option<String>,
     },
+    /// An older lightnode wrote it, and it is only to be looked at.
+    #[error(
+        "{} is of an older schema ({found}; the present one is {known}). Nothing was changed: `lightnode run` brings it up \
+         to date, after a copy; then it can be checked", path.display()
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The present one.
+        known: u32,
+    },
     /// Not a database of ours.
     #[error("{} is not a lightnode database ({why}). Nothing was changed: move it away or choose another data directory", path.display())]
     Foreign {

@@ -18,14 +18,21 @@ pub(super) struct DirLock {
 impl DirLock {
     /// Makes the directory (0700) when it is not there, and takes its lock.
     ///
-    /// A directory that exists keeps its mode: a service manager may have given its group a way to the socket. The
-    /// files in it are ours alone (0600).
+    /// A directory that exists keeps its mode: a service manager may have given its group a way to the socket. But
+    /// nobody else may write in it: who can may put other files in the place of ours. The files in it are ours alone
+    /// (0600). What is too open is mended, with a word in the log: nothing secret is lost by it that was not lost before.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)
             .map_err(StoreError::io("make the data directory", dir))?;
+        let mode = std::fs::metadata(dir).map_err(StoreError::io("look at", dir))?.permissions().mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode & !0o022))
+                .map_err(StoreError::io("take the rights of other users from", dir))?;
+            tracing::warn!("{} could be written to by other users (mode {mode:o}); it no longer can", dir.display());
+        }
         let path = dir.join("lock");
         let mut file = OpenOptions::new()
             .read(true)
@@ -37,10 +44,7 @@ impl DirLock {
             .map_err(StoreError::io("open the lock file", &path))?;
         let free = FileExt::try_lock_exclusive(&file).map_err(StoreError::io("lock", &path))?;
         if !free {
-            let mut holder = String::new();
-            // Who holds it is a courtesy; that it is held is the fact.
-            let pid = file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
-            return Err(StoreError::InUse { dir: dir.to_owned(), pid });
+            return Err(StoreError::InUse { dir: dir.to_owned(), pid: holder(&mut file) });
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
@@ -48,6 +52,29 @@ impl DirLock {
             .map_err(StoreError::io("write the lock file", &path))?;
         Ok(Self { _file: file })
     }
+}
+
+impl DirLock {
+    /// For who only looks: others may look, too, and nobody may write. `None` when there never was a lock. Writes
+    /// nothing.
+    pub(super) fn look(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = dir.join("lock");
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("open the lock file", &path)(error)),
+        };
+        if FileExt::try_lock_shared(&file).map_err(StoreError::io("lock", &path))? {
+            return Ok(Some(Self { _file: file }));
+        }
+        Err(StoreError::InUse { dir: dir.to_owned(), pid: holder(&mut file) })
+    }
+}
+
+/// Who holds the lock is a courtesy; that it is held is the fact.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut holder = String::new();
+    file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok())
 }
 
 /// Makes an empty file of mode 0600 if there is none, and takes rights of others from one that has them.
@@ -59,9 +86,23 @@ pub(super) fn private_file(path: &Path) -> Result<(), StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(StoreError::io("open the database", path))?;
-    let mode = file.metadata().map_err(StoreError::io("look at", path))?.permissions().mode();
+    close_to_others(path, &file)
+}
+
+/// Takes rights of others from a file that is there.
+pub(super) fn close_if_there(path: &Path) -> Result<(), StoreError> {
+    match File::open(path) {
+        Ok(file) => close_to_others(path, &file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::io("open", path)(error)),
+    }
+}
+
+fn close_to_others(path: &Path, file: &File) -> Result<(), StoreError> {
+    let mode = file.metadata().map_err(StoreError::io("look at", path))?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(StoreError::io("make private", path))?;
+        tracing::warn!("{} could be read or written by other users (mode {mode:o}); it no longer can", path.display());
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod headers;
 mod history;
 mod kv;
 mod lock;
+mod look;
 mod mark;
 mod meta;
 mod outbox;
@@ -36,7 +37,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Transaction;
 
 pub use self::bans::Ban;
 pub use self::error::StoreError;
@@ -118,7 +119,7 @@ impl Store {
     }
 
     /// Runs `f` on a read-only snapshot of what is committed.
-    pub fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub fn read<T>(&self, f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.0.readers.read(f)
     }
 

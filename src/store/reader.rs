@@ -14,29 +14,36 @@ pub(super) struct Readers {
     path: PathBuf,
     /// `None`: closed.
     idle: Mutex<Option<Vec<Connection>>>,
+    /// False: what is idle is all that there is.
+    more: bool,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::new(Some(Vec::new())) }
+        Self { path, idle: Mutex::new(Some(Vec::new())), more: true }
     }
 
-    pub(super) fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    /// One connection, and no other.
+    pub(super) fn only(connection: Connection, path: PathBuf) -> Self {
+        Self { path, idle: Mutex::new(Some(vec![connection])), more: false }
+    }
+
+    pub(super) fn read<T>(&self, f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         const WHAT: &str = "read the database";
         let idle = locked(&self.idle).as_mut().ok_or(StoreError::Closed { what: WHAT })?.pop();
         let connection = match idle {
             Some(connection) => connection,
+            None if !self.more => return Err(StoreError::broken(WHAT, "it is read already, and by one at a time")),
             None => self.connect().map_err(StoreError::sqlite("open the database for reading"))?,
         };
         let value = {
-            let snapshot = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)
-                .map_err(StoreError::sqlite(WHAT))?;
-            f(&snapshot).map_err(StoreError::sqlite(WHAT))?
+            let snapshot = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred);
+            snapshot.and_then(|snapshot| f(&snapshot)).map_err(StoreError::sqlite(WHAT))
         };
         if let Some(idle) = locked(&self.idle).as_mut().filter(|idle| idle.len() < KEPT) {
             idle.push(connection);
         }
-        Ok(value)
+        value
     }
 
     pub(super) fn close(&self) {

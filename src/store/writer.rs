@@ -25,7 +25,8 @@ const LAZY: Duration = Duration::from_secs(30);
 pub(super) struct Writer {
     queue: Sender<Message>,
     thread: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
-    id: std::thread::ThreadId,
+    /// Absent when there is none, and nothing can be written.
+    id: Option<std::thread::ThreadId>,
 }
 
 enum Message {
@@ -81,8 +82,13 @@ impl Writer {
             .name("store".into())
             .spawn(move || Loop { connection, jobs, held, lazy: Vec::new(), lazy_due: None }.run())
             .map_err(StoreError::io("start the writer of", path))?;
-        let id = thread.thread().id();
+        let id = Some(thread.thread().id());
         Ok(Self { queue, thread: Mutex::new(Some(thread)), id })
+    }
+
+    /// For a database that is only looked at: every write finds it closed.
+    pub(super) fn absent() -> Self {
+        Self { queue: channel().0, thread: Mutex::new(None), id: None }
     }
 
     pub(super) fn write<T, F>(&self, what: &'static str, work: F) -> Result<T, StoreError>
@@ -90,7 +96,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        if std::thread::current().id() == self.id {
+        if Some(std::thread::current().id()) == self.id {
             return Err(StoreError::broken(what, "a write inside a write would wait for itself"));
         }
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
@@ -152,7 +158,7 @@ impl Writer {
     pub(super) fn close(&self) -> Result<(), StoreError> {
         let Some(thread) = locked(&self.thread).take() else { return Ok(()) };
         self.send(Message::Stop);
-        if std::thread::current().id() == self.id {
+        if Some(std::thread::current().id()) == self.id {
             // The last handle went inside a job: the writer ends by itself.
             return Ok(());
         }

@@ -96,6 +96,18 @@ pub(super) fn load(store: &Store) -> Result<(ChangeSet, Rows), StoreError> {
     })
 }
 
+/// What is stored, as it lies there; `None` when no wallet was made yet.
+pub(super) fn look(store: &Store) -> Result<Option<(ChangeSet, Rows)>, StoreError> {
+    store.read(|db| {
+        let tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('bdk_wallet', 'wallet_funding')";
+        if db.query_row(tables, [], |row| row.get::<_, i64>(0))? < 2 {
+            return Ok(None);
+        }
+        let found = (ChangeSet::from_sqlite(db)?, rows(db)?);
+        Ok(Some(found).filter(|(changes, _)| *changes != ChangeSet::default()))
+    })
+}
+
 /// Writes BDK's changes and our rows, in the transaction of the caller.
 pub(super) fn put(db: &rusqlite::Transaction<'_>, changes: &ChangeSet, rows: &[Row]) -> rusqlite::Result<()> {
     changes.persist_to_sqlite(db)?;

@@ -15,6 +15,7 @@
 //! balance waits while a delivery is written.
 
 mod book;
+mod check;
 mod coins;
 mod disk;
 mod door;
@@ -33,6 +34,7 @@ use bdk_wallet::KeychainKind;
 use bitcoin::bip32::Xpriv;
 use bitcoin::{Address, Network, OutPoint, Script, ScriptBuf, Transaction, Txid};
 
+pub use self::check::{Checked, check};
 pub use self::coins::{Coin, CoinState, Lock, OnchainBalance};
 pub use self::error::{CoinTrouble, WalletError};
 pub use self::funding::Funding;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bdk_wallet::chain::{BlockId, CanonicalizationParams};
 use bdk_wallet::signer::SignersContainer;
@@ -13,6 +12,7 @@ use bitcoin::{Network, OutPoint, Script, ScriptBuf, Transaction, Txid};
 
 use super::disk::{self, Row, Rows};
 use super::{Purpose, WalletError, door};
+use crate::clock::unix_now;
 use crate::store::Store;
 
 /// Scripts watched beyond the last one handed out, and the most unused ones that a recovery from the seed looks past.
@@ -154,8 +154,7 @@ impl State {
     /// The time of a claim about the mempool, in seconds since 1970, and always later than the last one: BDK settles
     /// by it which of two claims counts, and a Raspberry Pi wakes up in the past.
     pub(super) fn stamp(&mut self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.stamp = now.max(self.stamp.saturating_add(1));
+        self.stamp = unix_now().max(self.stamp.saturating_add(1));
         self.stamp
     }
 

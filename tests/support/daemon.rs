@@ -95,10 +95,16 @@ impl Daemon {
 
     /// Starts the process and returns at once.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the process with these variables in its environment, and returns at once.
+    pub(crate) fn start_with(&mut self, variables: &[(&str, &str)]) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let mut command = Command::new(LIGHTNODE);
         command.args(["--data-dir".as_ref(), self.folder.as_os_str(), "run".as_ref()]);
         command.env("XDG_STATE_HOME", self.state_home());
+        command.envs(variables.iter().copied());
         self.process = Some(Process::spawn(&self.name, &command, &self.folder.with_extension("log")));
     }
 

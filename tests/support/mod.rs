@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod bitcoind;
+pub(crate) mod clock;
 pub(crate) mod daemon;
 pub(crate) mod electrumx;
 pub(crate) mod engines;

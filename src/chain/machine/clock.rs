@@ -1,8 +1,5 @@
 //! Time that never goes back, from a wall clock that may.
 
-/// How far the median time may be ahead before the clock is called wrong, in seconds.
-const LENIENCE: u64 = 1800;
-
 /// The wall clock of a Raspberry Pi jumps when it first hears of the network's time. Waits are measured on a count of
 /// the milliseconds by which it went forwards, so that a jump backwards makes none longer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,12 +22,6 @@ impl Clock {
     /// Unix seconds as the wall clock has them, for the rules about headers from the future.
     pub(super) fn seconds(self) -> u64 {
         self.wall / 1000
-    }
-
-    /// True when this clock is surely wrong, given the chain's median time past: that one runs an hour late on a real
-    /// network, and a few minutes early where many blocks are mined at once.
-    pub(super) fn is_behind(self, median_time: u32) -> bool {
-        self.seconds() + LENIENCE < u64::from(median_time)
     }
 
     /// The wall time at which a wait until `at` ends.

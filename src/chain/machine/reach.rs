@@ -21,8 +21,6 @@ pub struct Progress {
     pub pending: usize,
     /// Scripts that none of the servers which are asked about it serves.
     pub degraded: Vec<ScriptHash>,
-    /// Our clock is behind the median time of the tip, so it is wrong.
-    pub clock_behind: bool,
 }
 
 /// What one server is asked about, and how completely it answers.
@@ -81,7 +79,6 @@ impl Machine {
             watches: self.watches.len(),
             pending: pending.len(),
             degraded,
-            clock_behind: self.clock.is_behind(self.tree.median_time()),
         }
     }
 

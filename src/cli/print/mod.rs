@@ -4,6 +4,7 @@
 mod audit;
 mod book;
 mod channels;
+mod database;
 mod layout;
 mod money;
 mod servers;
@@ -12,6 +13,7 @@ mod status;
 pub(super) use audit::audit;
 pub(super) use book::{entry, history, outcome};
 pub(super) use channels::{channels, closing, opened, peer, peers};
+pub(super) use database::database;
 pub(super) use money::{address, balance, decoded, invoice, sent};
 pub(super) use servers::servers;
 pub(super) use status::{backup, status};

@@ -109,6 +109,7 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     }
     let listening: Vec<String> = status.listening.iter().map(|at| verbatim(at)).collect();
     pairs.add("listening", if listening.is_empty() { "no, it only dials".to_owned() } else { listening.join(", ") });
+    pairs.add_if("clock", status.clock.as_deref().map(safe));
     let up = span(now.saturating_sub(status.started_at));
     pairs.add("version", format!("lightnode {}, up {up}", safe(&status.version)));
     pairs.draw()
@@ -200,6 +201,7 @@ mod tests {
             listening: vec!["0.0.0.0:9735".into()],
             recovery: None,
             backup: None,
+            clock: Some("it was set back by 5 min, 3 s ago".into()),
             started_at: 1_000_300 - 7300,
         }
     }
@@ -229,6 +231,7 @@ lightning  can send 500,000 sat, can receive 20,000 sat
 on-chain   75,000 sat spendable, 1 sat unconfirmed, 25,000 sat reserve
 closing    7 sat on the way back, see `lightnode balance`
 listening  0.0.0.0:9735
+clock      it was set back by 5 min, 3 s ago
 version    lightnode 0.1.0, up 2 hours
 "
         );
@@ -249,6 +252,7 @@ version    lightnode 0.1.0, up 2 hours
             channels: ChannelCounts::default(),
             balance: None,
             listening: Vec::new(),
+            clock: None,
             peers_connected: 0,
             peers_known: 0,
             network: "bitcoin".into(),

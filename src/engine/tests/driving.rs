@@ -83,7 +83,7 @@ const OFF: config::Alarms =
     config::Alarms { rotate_after: Duration::ZERO, degraded_after: Duration::ZERO, refuse_after: Duration::ZERO };
 
 fn now() -> u32 {
-    u32::try_from(super::super::driver::unix_now()).unwrap()
+    u32::try_from(crate::clock::unix_now()).unwrap()
 }
 
 fn members(world: &World) -> Vec<Member> {

@@ -8,6 +8,7 @@ use lightning::ln::types::ChannelId;
 use lightning::types::features::ChannelTypeFeatures;
 
 use super::{Context, Outcome};
+use crate::clock::unix_now;
 use crate::ledger::ClosedChannel;
 use crate::ln::blocking;
 use crate::ln::channels::{Asked, Refusal, Situation, Verdict, anchor_channels, random_user_channel_id};
@@ -138,9 +139,4 @@ fn is_unfunded(reason: &ClosureReason) -> bool {
             | ClosureReason::FundingBatchClosure
             | ClosureReason::HolderForceClosed { broadcasted_latest_txn: Some(false), .. }
     )
-}
-
-fn unix_now() -> u64 {
-    // Before 1970 the clock is wrong anyway.
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

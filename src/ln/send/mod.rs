@@ -16,7 +16,7 @@ mod checks;
 mod restart;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bitcoin::Network;
 use bitcoin::hashes::Hash;
@@ -32,6 +32,7 @@ use super::blocking;
 use super::channels::pending_htlcs;
 use super::decode::{self, DecodeError};
 use super::types::{ChainMonitor, ChannelManager};
+use crate::clock::unix_now;
 use crate::config::Payments;
 use crate::engine::Caution;
 use crate::ledger::{Begun, Ledger, NewSend, Record, SendToken, Side, State};
@@ -369,11 +370,6 @@ impl Payer {
         });
         in_channels.chain(on_chain).max()
     }
-}
-
-fn unix_now() -> u64 {
-    // Before 1970 the clock is wrong anyway.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn no_line() -> StoreError {

@@ -20,7 +20,7 @@ use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::config::{Alarms, Config, HostPort};
 use crate::engine::{Caution, FeeBook, Listener, WatchInbox};
-use crate::keys::Seed;
+use crate::keys::{Kept, Seed};
 use crate::ledger::Ledger;
 use crate::ln::Ln;
 use crate::ln::background;
@@ -141,7 +141,11 @@ pub(super) struct Node {
 impl Node {
     pub(super) async fn start(dir: PathBuf, chain: &Chain) -> Self {
         let config = Config::from_text(&dir.join("lightnode.toml"), "network = \"regtest\"\n", &dir).unwrap();
-        let seed = if Seed::exists(&dir).unwrap() { Seed::load(&dir) } else { Seed::create(&dir) }.unwrap();
+        let seed = match Seed::exists(&dir).unwrap() {
+            true => Kept::read(&dir).unwrap().open(None),
+            false => Seed::create(&dir, None),
+        };
+        let seed = seed.unwrap();
         let store = Store::open(&dir, NETWORK, seed.fingerprint()).unwrap();
         let ledger = Ledger::open(store.clone());
         let (inbox, _watches) = WatchInbox::new();

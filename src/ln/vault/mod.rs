@@ -28,7 +28,7 @@ mod stage;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lightning::io;
 use lightning::util::async_poll::AsyncResult;
@@ -42,6 +42,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::types::{ChainMonitor, ChannelManager, Kv, PeerManager};
+use crate::clock::unix_now;
 use crate::store::{Advance, KvChange, Mark, Store, StoreError};
 use crate::task::Shutdown;
 
@@ -177,8 +178,7 @@ impl Vault {
         let [primary, secondary, key] = MANAGER;
         let manager = KvChange::put(primary, secondary, key, manager);
         let (changes, packages) = (Arc::clone(&batch.changes), batch.packages.clone());
-        // A clock before 1970 only makes the outbox row look old.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = unix_now();
         let mark = Arc::clone(mark);
         self.store.write("write the channels' state", move |tx| {
             manager.apply(tx)?;

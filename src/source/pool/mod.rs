@@ -19,13 +19,14 @@ mod slot;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bitcoin::BlockHash;
 use tokio::time::Instant;
 
 use super::{SessionInfo, Source, SourceError};
 use crate::chain::io::{Owners, SourceId};
+use crate::clock::unix_now;
 
 pub use demerits::Fault;
 pub use slot::{Role, ServerStatus};
@@ -362,9 +363,4 @@ impl Pool {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed >> 32) as u32
     }
-}
-
-/// Bans outlive the process, so they are in wall-clock time. A clock before 1970 is taken as 1970.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

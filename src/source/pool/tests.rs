@@ -1,5 +1,7 @@
 //! Servers that come, go, lie and are forgiven.
 
+use std::time::UNIX_EPOCH;
+
 use super::*;
 use crate::config::ServerAddr;
 use crate::source::{BoxFuture, Connected, EventSink, TlsState, Trouble, Unfit, Untrusted};

@@ -81,6 +81,15 @@ impl Seen {
         Ok(())
     }
 
+    /// As [`Self::check`], and refuses an older schema, which looking cannot bring up to date.
+    pub(in crate::store) fn check_present(&self, path: &Path, wanted: Identity) -> Result<(), StoreError> {
+        self.check(path, wanted, NEWEST as usize)?;
+        if self.schema < NEWEST {
+            return Err(StoreError::Older { path: path.to_owned(), found: self.schema, known: NEWEST });
+        }
+        Ok(())
+    }
+
     /// The version of lightnode that last wrote it, if it has signed.
     fn program(&self) -> rusqlite::Result<Option<String>> {
         let signs: bool = self.connection.query_row(

@@ -24,7 +24,7 @@ use bitcoin::Network;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::StoreError;
-use super::lock::{private_file, sync_dir};
+use super::lock::{close_if_there, private_file, sync_dir};
 
 pub(super) use self::copies::drop_copies;
 pub(super) use self::look::look;
@@ -70,6 +70,11 @@ fn open_with(path: &Path, identity: Identity, migrations: &[&str]) -> Result<Ope
         seen.check(path, identity, migrations.len())?;
     }
     private_file(path)?;
+    for more in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(more);
+        close_if_there(Path::new(&name))?;
+    }
     let mut connection = connect(path).map_err(StoreError::sqlite(OPEN))?;
     let migrated = migrate(&mut connection, path, identity, migrations)?;
     if let Some(dir) = path.parent() {
