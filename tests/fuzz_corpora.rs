@@ -9,6 +9,8 @@ mod esplora_reply;
 mod header_tree;
 #[path = "../fuzz/harness/merkle_proof.rs"]
 mod merkle_proof;
+#[path = "../fuzz/harness/sync_machine.rs"]
+mod sync_machine;
 #[path = "../fuzz/harness/wire_line.rs"]
 mod wire_line;
 
@@ -16,10 +18,11 @@ mod wire_line;
 /// A target and its harness.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
     ("esplora_reply", esplora_reply::run),
     ("header_tree", header_tree::run),
     ("merkle_proof", merkle_proof::run),
+    ("sync_machine", sync_machine::run),
     ("wire_line", wire_line::run),
 ];
 

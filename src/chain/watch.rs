@@ -59,7 +59,7 @@ impl WatchSet {
     /// Adds a script, or owners to one; says how it stood before.
     pub(super) fn add(&mut self, watch: Watch) -> (ScriptHash, Added) {
         let id = ScriptHash::of(&watch.script);
-        if !followable(&watch.script) {
+        if !followable(&watch.script) || watch.owners == Owners::default() {
             return (id, Added::Refused);
         }
         let mut added = Added::Known;
@@ -107,6 +107,6 @@ pub(super) enum Added {
     New,
     MoreOwners,
     Known,
-    /// Its history cannot be followed.
+    /// Its history cannot be followed, or nobody wants to hear of it.
     Refused,
 }

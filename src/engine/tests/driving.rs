@@ -58,8 +58,8 @@ impl Listener for Listening {
 }
 
 /// An engine under test.
-struct Rig {
-    handle: EngineHandle,
+pub(super) struct Rig {
+    pub(super) handle: EngineHandle,
     inbox: WatchInbox,
     store: Store,
     fees: FeeBook,
@@ -69,7 +69,7 @@ struct Rig {
     dir: tempfile::TempDir,
 }
 
-struct Wishes {
+pub(super) struct Wishes {
     then: Option<ScriptBuf>,
     broken: bool,
     /// What the wallet holds for unconfirmed.
@@ -77,7 +77,7 @@ struct Wishes {
     alarms: config::Alarms,
 }
 
-const PLAIN: Wishes = Wishes { then: None, broken: false, believes: None, alarms: OFF };
+pub(super) const PLAIN: Wishes = Wishes { then: None, broken: false, believes: None, alarms: OFF };
 
 const OFF: config::Alarms =
     config::Alarms { rotate_after: Duration::ZERO, degraded_after: Duration::ZERO, refuse_after: Duration::ZERO };
@@ -91,6 +91,17 @@ fn members(world: &World) -> Vec<Member> {
 }
 
 fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishes) -> Rig {
+    run_on(1, world, dir, first, wishes)
+}
+
+/// An engine that is connected to so many servers at once.
+pub(super) fn run_on(
+    servers: usize,
+    world: &World,
+    dir: tempfile::TempDir,
+    first: &[ScriptBuf],
+    wishes: Wishes,
+) -> Rig {
     let store = Store::open(dir.path(), Network::Regtest, [1, 2, 3, 4]).unwrap();
     let (inbox, receiver) = WatchInbox::new();
     for script in first {
@@ -105,7 +116,7 @@ fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishe
     let fees = FeeBook::load(&store, &limits).unwrap();
     let parts = Parts {
         machine: restore(&store, Network::Regtest).unwrap(),
-        pool: Pool::new(members(world), 1, Duration::from_secs(600), &Memory::default(), 1),
+        pool: Pool::new(members(world), servers, Duration::from_secs(600), &Memory::default(), 1),
         store: store.clone(),
         listeners: vec![
             listening("wallet", None, wishes.broken, wishes.believes),
@@ -122,24 +133,24 @@ fn run(world: &World, dir: tempfile::TempDir, first: &[ScriptBuf], wishes: Wishe
 }
 
 impl Rig {
-    async fn until(&self, what: &str, reached: impl Fn(&EngineState) -> bool) -> EngineState {
+    pub(super) async fn until(&self, what: &str, reached: impl Fn(&EngineState) -> bool) -> EngineState {
         let mut states = self.handle.subscribe();
         let wait = states.wait_for(|state| reached(state));
         let state = timeout(Duration::from_secs(60), wait).await;
         state.unwrap_or_else(|_| panic!("never {what}: {:?}", self.handle.state())).unwrap().clone()
     }
 
-    async fn synced_at(&self, height: u32) -> EngineState {
+    pub(super) async fn synced_at(&self, height: u32) -> EngineState {
         let synced =
             |state: &EngineState| state.phase == Phase::Synced && state.tip.is_some_and(|tip| tip.height == height);
         self.until("synced", synced).await
     }
 
-    fn heard(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn heard(&self) -> Vec<(&'static str, String)> {
         self.heard.lock().unwrap().clone()
     }
 
-    async fn stop(self) -> tempfile::TempDir {
+    pub(super) async fn stop(self) -> tempfile::TempDir {
         self.shutdown.trigger(StopReason::Asked("test".into()));
         self.task.await.unwrap().unwrap();
         self.store.close().unwrap();
@@ -147,12 +158,12 @@ impl Rig {
     }
 }
 
-fn dir() -> tempfile::TempDir {
+pub(super) fn dir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// Waits for something that no state tells.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     let until = tokio::time::Instant::now() + Duration::from_secs(60);
     while !check().await {
         assert!(tokio::time::Instant::now() < until, "never: {what}");

@@ -1,4 +1,5 @@
 //! The engine over servers of a tiny chain.
 
 mod driving;
+mod several;
 mod world;

@@ -73,17 +73,18 @@ impl Chain {
         self.blocks.push((header, txs));
     }
 
-    fn history(&self, script: ScriptHash) -> Vec<HistoryEntry> {
+    fn history(&self, script: ScriptHash, hidden: Option<Txid>) -> Vec<HistoryEntry> {
         let pays = |tx: &Transaction| tx.output.iter().any(|out| ScriptHash::of(&out.script_pubkey) == script);
         let of_block = |(height, (_, txs)): (u32, &(Header, Vec<Transaction>))| {
             let mine = txs.iter().filter(|tx| pays(tx)).map(Transaction::compute_txid);
+            let mine = mine.filter(|txid| Some(*txid) != hidden);
             mine.map(|txid| HistoryEntry { txid, height: Some(height) }).collect::<Vec<_>>()
         };
         (1u32..).zip(&self.blocks).flat_map(of_block).collect()
     }
 
-    fn status(&self, script: ScriptHash) -> Option<Status> {
-        let history = self.history(script);
+    fn status(&self, script: ScriptHash, hidden: Option<Txid>) -> Option<Status> {
+        let history = self.history(script, hidden);
         let mut engine = sha256::Hash::engine();
         for HistoryEntry { txid, height } in &history {
             engine.input(format!("{txid}:{}:", height.unwrap_or(0)).as_bytes());
@@ -91,15 +92,15 @@ impl Chain {
         (!history.is_empty()).then(|| Status(sha256::Hash::from_engine(engine).to_byte_array()))
     }
 
-    fn reply(&self, request: &Request) -> Option<Reply> {
+    fn reply(&self, request: &Request, hidden: Option<Txid>) -> Option<Reply> {
         let txs = || self.blocks.iter().flat_map(|(_, txs)| txs);
         Some(match *request {
             Request::Headers { start, count } => {
                 let all = std::iter::once(genesis().header).chain(self.blocks.iter().map(|(header, _)| *header));
                 Reply::Headers(all.skip(start as usize).take(count as usize).collect())
             }
-            Request::Subscribe { script } => Reply::Status(self.status(script)),
-            Request::History { script } => Reply::History(self.history(script)),
+            Request::Subscribe { script } => Reply::Status(self.status(script, hidden)),
+            Request::History { script } => Reply::History(self.history(script, hidden)),
             Request::Transaction { txid } => {
                 Reply::Transaction(Arc::new(txs().find(|tx| tx.compute_txid() == txid)?.clone()))
             }
@@ -126,6 +127,8 @@ pub(super) struct Server {
     pub(super) unreachable: AtomicBool,
     /// Answers questions about bodies with others.
     pub(super) lies: AtomicBool,
+    /// Leaves this one out of every history.
+    pub(super) hides: Mutex<Option<Txid>>,
     /// Takes transactions.
     pub(super) takes: AtomicBool,
     pub(super) taken: Arc<Mutex<Vec<Txid>>>,
@@ -149,6 +152,7 @@ impl World {
                 cut: broadcast::channel(8).0,
                 unreachable: AtomicBool::new(false),
                 lies: AtomicBool::new(false),
+                hides: Mutex::default(),
                 takes: AtomicBool::new(true),
                 taken: Arc::default(),
             })
@@ -221,7 +225,8 @@ async fn carry(server: Arc<Server>, id: SourceId, events: EventSink, mut asked: 
         tokio::select! {
             request = asked.recv() => {
                 let Some(request) = request else { return };
-                let mut reply = server.chain.lock().unwrap().reply(&request);
+                let hidden = *server.hides.lock().unwrap();
+                let mut reply = server.chain.lock().unwrap().reply(&request, hidden);
                 if let (Request::Subscribe { script }, Some(Reply::Status(status))) = (&request, &reply) {
                     subscribed.push((*script, *status));
                 }
@@ -233,9 +238,10 @@ async fn carry(server: Arc<Server>, id: SourceId, events: EventSink, mut asked: 
             }
             _ = news.recv() => {
                 tell.push(tip());
+                let hidden = *server.hides.lock().unwrap();
                 let chain = server.chain.lock().unwrap();
                 for (script, known) in &mut subscribed {
-                    let status = chain.status(*script);
+                    let status = chain.status(*script, hidden);
                     if status != *known {
                         *known = status;
                         tell.push(Event::Status { script: *script, status });

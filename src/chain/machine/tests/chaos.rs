@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     /// A block that pays these scripts, and spends what some of them had.
     Mine(Vec<u8>, bool),
     /// The same of the mempool.
@@ -28,7 +28,7 @@ enum Event {
     OldTip(u32),
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     let scripts = prop::collection::vec(1u8..7, 0..4);
     prop_oneof![
         4 => (scripts, any::<bool>()).prop_map(|(to, spend)| Event::Mine(to, spend)),
@@ -47,9 +47,9 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct Chaos {
-    world: World,
-    salt: u32,
+pub(super) struct Chaos {
+    pub(super) world: World,
+    pub(super) salt: u32,
 }
 
 impl Chaos {
@@ -74,7 +74,7 @@ impl Chaos {
         self.world.node.blocks.iter().flat_map(|b| b.1.clone()).chain(self.world.node.mempool.clone()).collect()
     }
 
-    fn play(&mut self, event: Event) {
+    pub(super) fn play(&mut self, event: Event) {
         match event {
             Event::Mine(to, spends) => {
                 let mut txs = std::mem::take(&mut self.world.node.mempool);

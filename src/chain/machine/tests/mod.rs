@@ -4,6 +4,7 @@
 
 mod anchor;
 mod chaos;
+mod crowd;
 mod lies;
 mod node;
 mod peers;

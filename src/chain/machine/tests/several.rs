@@ -324,3 +324,74 @@ fn duties_that_end_end_the_watches_and_new_ones_begin_them() {
     world.block(&[deposit(4, &[1, 2])]);
     world.assert_complete();
 }
+
+#[test]
+fn a_tip_waits_for_a_server_that_has_announced_it_and_is_still_telling() {
+    for seed in SEEDS {
+        let (mut world, others, close) = with_spend(seed);
+        for other in others {
+            hide(&mut world, other, &close);
+            world.push_of(other);
+        }
+        world.push(seed % 2 == 0);
+        for _ in 0..30 {
+            world.now += 100;
+            world.on(Input::Tick);
+        }
+        assert!(world.plans().is_empty(), "its history is asked for");
+        world.settle();
+        assert!(world.plans()[0].block.is_some() && world.plans()[1].tip.is_some());
+    }
+}
+
+#[test]
+fn a_script_that_one_server_does_not_serve_is_waited_for_on_another() {
+    let (mut world, paid) = (World::new(Node::new(5), &[(2, LIGHTNING)], 3), deposit(1, &[2]));
+    world.lies.push((Request::History { script: hash_of(2) }, Err(Refusal::Error)));
+    world.block(&[paid.clone()]);
+    assert_eq!(world.machine.progress().degraded, [hash_of(2)]);
+    let other = world.join(world.node.clone(), LIGHTNING);
+    world.peer(other).silent = true;
+    world.settle();
+    world.forget();
+    world.node.mine_empty(1);
+    world.push_tip();
+    world.catch_up(other);
+    world.settle_within(9_000);
+    assert!(world.plans().is_empty() && world.machine.progress().degraded.is_empty());
+    world.peer(other).silent = false;
+    world.settle();
+    world.assert_complete();
+    let covered = [other, world.source].map(|source| world.machine.coverage(source).degraded);
+    assert_eq!(covered, [0, 0], "what the refusing one says commits to what the other proved");
+}
+
+#[test]
+fn patience_unconfirms_nothing_that_a_server_of_lightning_has_not_proved_again() {
+    //  b5 - b6(wallet, funding)
+    //     \ b6' - b7'(wallet, funding)
+    let mut world = World::offline(Node::new(5), &[(1, WALLET), (2, LIGHTNING)], 3);
+    world.connect();
+    world.on(Input::Serve { source: world.source, serves: WALLET });
+    let channels = world.join(world.node.clone(), LIGHTNING);
+    world.settle();
+    let both = [deposit(1, &[1]), deposit(2, &[2])];
+    world.node.mine(&both);
+    world.push(true);
+    world.catch_up(channels);
+    world.settle();
+    world.assert_complete();
+    world.forget();
+    world.peer(channels).silent = true;
+    world.node.unwind(1);
+    world.node.mine_empty(1);
+    world.node.mine(&both);
+    world.push(true);
+    world.catch_up(channels);
+    world.settle_within(9_000);
+    assert!(world.plans().is_empty(), "{:?}", world.plans());
+    world.peer(channels).silent = false;
+    world.settle();
+    world.assert_complete();
+    assert_eq!(world.plans()[0].fork.map(|fork| fork.height), Some(5));
+}
