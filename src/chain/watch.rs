@@ -35,6 +35,8 @@ pub(super) struct Followed {
     pub(super) confirmed: BTreeSet<Txid>,
     /// Void whenever `confirmed` is another set than before, or its proofs are others.
     pub(super) worked: Worked,
+    /// The height up to which all of it was told to the listeners; 0: not yet.
+    pub(super) told: u32,
     /// The stored record is not what is known now.
     pub(super) unstored: bool,
 }
@@ -70,6 +72,7 @@ impl WatchSet {
                 owners: Owners::default(),
                 confirmed: BTreeSet::new(),
                 worked: Worked::default(),
+                told: 0,
                 unstored: false,
             }
         });

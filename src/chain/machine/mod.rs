@@ -205,7 +205,12 @@ impl Machine {
         let (id, added) = self.watches.add(watch);
         match added {
             Added::Known | Added::Refused => return,
-            Added::New => self.load(id, owners),
+            Added::New => {
+                self.load(id, owners);
+                if let (true, Some(followed)) = (self.lines.is_empty(), self.watches.get_mut(&id)) {
+                    followed.told = self.delivery.told_before().unwrap_or_default();
+                }
+            }
             Added::MoreOwners => self.more_owners(id),
         }
         for source in self.sources() {

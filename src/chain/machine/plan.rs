@@ -76,6 +76,11 @@ impl Delivery {
         self.told
     }
 
+    /// The height up to which everything was told by the process before this one, while this one has told no tip.
+    pub(super) fn told_before(&self) -> Option<u32> {
+        self.told.filter(|_| !self.refreshed).map(|told| told.height)
+    }
+
     pub(super) fn fork(&self) -> Option<BlockRef> {
         self.fork
     }
@@ -194,6 +199,7 @@ impl Machine {
     fn tip_plan(&mut self, height: u32) -> Option<Plan> {
         let (header, tip) = (self.tree.header_at(height)?, self.tree.block_at(height)?);
         let fork = self.leave();
+        self.note_told(height);
         let delivery = &mut self.delivery;
         delivery.told = Some(tip);
         delivery.refreshed = true;

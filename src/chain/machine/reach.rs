@@ -94,15 +94,25 @@ impl Machine {
         }
     }
 
-    /// The lowest height up to which a script of Lightning is told, each script by the server that tells most of it:
-    /// how far behind the least covered channel is. `None` when Lightning follows nothing.
+    /// The lowest height up to which a script of Lightning is told, each script by the server that tells most of it, or
+    /// was told before: how far behind the least covered channel is. `None` when Lightning follows nothing.
     pub fn least_covered(&self) -> Option<u32> {
         let lightning = self.watches.iter().filter(|(_, followed)| followed.owners.lightning);
-        let told = lightning.map(|(id, _)| {
-            let views = self.lines.values().filter_map(|line| Some((line.linked(&self.tree)?, line.views.get(id)?)));
-            views.filter_map(|(tip, view)| view.told_up_to(tip)).max().unwrap_or(0)
+        let told = lightning.map(|(id, followed)| match self.told_of(id) {
+            Told::UpTo(height) => height.max(followed.told),
+            Told::Not | Told::Degraded => followed.told,
         });
         told.min()
+    }
+
+    /// A tip at `height` is told, and with it every script that a server tells up to there.
+    pub(super) fn note_told(&mut self, height: u32) {
+        for id in self.watches.ids() {
+            let told = matches!(self.told_of(&id), Told::UpTo(to) if to >= height);
+            if let Some(followed) = self.watches.get_mut(&id).filter(|_| told) {
+                followed.told = height;
+            }
+        }
     }
 
     fn serving(&self) -> impl Iterator<Item = &Line> {

@@ -207,6 +207,7 @@ impl Machine {
             let near = |txid: &Txid| self.facts.get(txid).is_none_or(|proven| proven.height() >= fork.height);
             let touched = followed.confirmed.iter().any(near);
             followed.confirmed.retain(|txid| self.facts.get(txid).is_some());
+            followed.told = followed.told.min(fork.height);
             followed.unstored |= touched;
             if touched {
                 followed.worked = Default::default();

@@ -143,7 +143,7 @@ fn notifications_that_come_after_the_header_are_gathered() {
     world.node.mine(&[deposit(1, &[1]), deposit(2, &[2])]);
     world.push_tip();
     for n in [1, 2] {
-        world.now += 100;
+        world.now += 50;
         world.on(Input::Tick);
         world.push_status(hash_of(n));
         while world.answer_one() {}

@@ -395,3 +395,24 @@ fn patience_unconfirms_nothing_that_a_server_of_lightning_has_not_proved_again()
     world.assert_complete();
     assert_eq!(world.plans()[0].fork.map(|fork| fork.height), Some(5));
 }
+
+#[test]
+fn how_far_a_channel_is_covered_outlives_the_servers_and_the_process_and_a_degraded_watch_stays_behind() {
+    let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], 3);
+    assert_eq!(world.machine.least_covered(), Some(5));
+    world.disconnect();
+    assert_eq!(world.machine.least_covered(), Some(5));
+    world.restart();
+    assert_eq!(world.machine.least_covered(), Some(5));
+    world.connect();
+    world.settle();
+    world.lies.push((Request::History { script: hash_of(2) }, Err(Refusal::Error)));
+    world.node.mine(&[deposit(1, &[2])]);
+    world.push(true);
+    world.settle();
+    assert_eq!((world.listener.tip.map(|tip| tip.height), world.machine.least_covered()), (Some(6), Some(5)));
+    world.on(Input::Watch(Watch { script: script(4), owners: LIGHTNING }));
+    assert_eq!(world.machine.least_covered(), Some(0), "of a new script nothing is known yet");
+    world.settle();
+    assert_eq!(world.machine.least_covered(), Some(5));
+}
