@@ -171,8 +171,9 @@ impl Parts {
 }
 
 impl RecoveryState {
-    /// One line for `status`.
-    pub(super) fn summary(&self) -> String {
+    /// What is left to be done, in a line for `status`; `None`: only what peers may still close by themselves is looked
+    /// for, and the node is as good as any.
+    pub(super) fn summary(&self) -> Option<String> {
         let open = self.channels.iter().filter(|channel| channel.closing_txid.is_none()).count();
         let mut parts = Vec::new();
         if open > 0 {
@@ -184,13 +185,13 @@ impl RecoveryState {
         if self.found_sat > 0 {
             parts.push(format!("{} sat of closed channels are found and wait for 6 confirmations", self.found_sat));
         }
-        if parts.is_empty() {
-            parts.push(match self.looks_until_height {
-                Some(height) => format!("closes of channels are looked for until block {height}"),
-                None => "what was found is on its way to the wallet".into(),
-            });
+        if parts.is_empty() && self.looks_until_height.is_some() {
+            return None;
         }
-        format!("recovery ({}): {}", self.why, parts.join("; "))
+        if parts.is_empty() {
+            parts.push("what was found is on its way to the wallet".into());
+        }
+        Some(format!("recovery ({}): {}", self.why, parts.join("; ")))
     }
 }
 
@@ -218,4 +219,36 @@ pub fn read_backup(path: &Path) -> Result<Vec<u8>, NodeError> {
     let read = fs::File::open(path).and_then(|file| file.take(BYTES_AT_MOST as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|error| NodeError::new(Code::BadRequest, format!("could not read {}: {error}", path.display())))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(open: usize, closed: usize) -> RecoveryState {
+        let channel = |closing_txid| LostChannel {
+            channel_id: "ab".repeat(32),
+            peer: "02".repeat(33),
+            capacity_sat: 1000,
+            closing_txid,
+            waits_for: None,
+        };
+        let channels = std::iter::repeat_n(channel(None), open);
+        let channels = channels.chain(std::iter::repeat_n(channel(Some("cd".repeat(32))), closed)).collect();
+        let why = "restored from its words and a backup of its channels".to_owned();
+        RecoveryState { why, since: 0, channels, found_sat: 0, looking: false, looks_until_height: None }
+    }
+
+    #[test]
+    fn what_is_left_is_said_until_nothing_is() {
+        let open = state(1, 1).summary().unwrap();
+        assert!(open.contains("1 of 2 channels are not closed by their peers yet"), "{open}");
+        let found = RecoveryState { found_sat: 5, ..state(0, 1) }.summary().unwrap();
+        assert!(found.contains("5 sat") && found.contains("6 confirmations"), "{found}");
+        assert!(state(0, 1).summary().unwrap().contains("on its way to the wallet"));
+        // With the words alone: two weeks of blocks in which the node is as any other.
+        let looking = RecoveryState { looking: true, ..state(0, 0) };
+        assert!(looking.summary().is_some());
+        assert_eq!(RecoveryState { looks_until_height: Some(3000), ..state(0, 0) }.summary(), None);
+    }
 }

@@ -25,7 +25,7 @@ impl Node {
         };
         Ok(Status {
             state: match (state(&engine, running.is_some(), parts.caution.alarm()), &recovery) {
-                (State::Ready, Some(recovery)) => State::Degraded(recovery.summary()),
+                (State::Ready, Some(recovery)) => recovery.summary().map_or(State::Ready, State::Degraded),
                 (state, _) => state,
             },
             node_id: Some(parts.ln.node_id().to_string()),

@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -130,6 +131,30 @@ async fn a_line_that_never_reached_ldk_has_failed_after_a_restart_and_a_channel_
     story.usable().await;
     // It failed for certain: it may be paid now.
     assert_eq!(story.a.pay(&invoice, None).await.unwrap().record.state, State::Succeeded);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_whose_channel_was_given_up_is_unknown_at_each_start_and_never_said_to_have_failed() {
+    let (story, _) = Story::with_channel(300_000).await;
+    let Story { a, b, .. } = &story;
+    let invoice = b.invoice(Some(10_000_000));
+    let payment_hash = decode::parse(&invoice, NETWORK).unwrap().payment_hash().to_byte_array();
+    let new = NewSend {
+        payment_hash,
+        amount_msat: 10_000_000,
+        max_fee_msat: None,
+        invoice: Some(invoice),
+        payee: None,
+        description: None,
+    };
+    let _token = a.ledger.begin_send(new).unwrap();
+    let line = || a.ledger.send_of(payment_hash).unwrap().unwrap();
+    for _ in 0..2 {
+        a.payer.reconcile(&BTreeSet::from([line().id])).unwrap();
+        assert_eq!(line().state, State::Unknown);
+        assert!(line().reason.unwrap().contains("given up"));
+    }
     story.end().await;
 }
 
