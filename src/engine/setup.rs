@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::source::Source;
 use crate::source::electrum::{self, Electrum};
 use crate::source::esplora::{self, Esplora};
-use crate::source::pool::{Member, Pool};
+use crate::source::pool::{CONNECTIONS, Member, Pool};
 use crate::store::{Store, StoreError};
 
 /// What is stored of the chain cannot be taken up again.
@@ -63,7 +63,7 @@ pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
     let memory = disk::memory(store, crate::clock::unix_now())?;
     // Without entropy all nodes only draw the same jitter.
     let seed = getrandom::u64().unwrap_or_default();
-    Ok(Pool::new(config.servers.iter().map(member).collect(), 1, max_backoff, &memory, seed))
+    Ok(Pool::new(config.servers.iter().map(member).collect(), CONNECTIONS, max_backoff, &memory, seed))
 }
 
 impl FeeBook {
