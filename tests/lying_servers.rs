@@ -129,10 +129,17 @@ fn a_history_that_forgets_a_proven_deposit_takes_nothing_away_and_is_said() {
     assert_eq!(alice.balance("onchain_pending_sat"), 0);
 }
 
-/// Alice is served by the proxy, and could be by ElectrumX under another name: a ban is of a host.
+/// Alice's wallet is served by the proxy, since she knew no other server at first, and could be by ElectrumX under another
+/// name: a ban is of a host.
 fn served_by_a_liar(world: &World) -> (Proxy, Daemon) {
     let liar = world.proxy();
-    let alice = Daemon::with_servers(world, "alice", &[liar.url(), honest(world)]).started();
+    let mut alice = Daemon::with_servers(world, "alice", &[liar.url()]).started();
+    alice.stop();
+    alice.configure(&[liar.url(), honest(world)], "");
+    alice.start();
+    alice.ready();
+    let duties = || alice.json(&["servers"])[0]["duties"].clone();
+    eventually("the liar to serve the wallet", duties, |duties| duties.to_string().contains("wallet"));
     (liar, alice)
 }
 
