@@ -33,7 +33,11 @@ fn a_node_that_hears_of_no_block_pays_forwards_and_takes_nothing_closes_nothing_
     );
     assert!(status["why"].as_str().expect("words").contains("payments are refused"), "{status}");
     assert!(plain(&on_a_terminal(&bob, &["status"]).stdout).contains("payments are refused"));
-    assert_eq!(status["least_covered"]["behind"], 0, "{status}");
+    eventually(
+        "all to be told",
+        || bob.json(&["status"])["least_covered"]["behind"].clone(),
+        |behind| *behind == json!(0),
+    );
     // Everybody is connected, and bob's channels are up.
     alice.usable(1);
     carol.usable(1);
