@@ -16,6 +16,8 @@ impl Node {
         clock::look();
         let Ok(parts) = self.parts() else { return Ok(self.starting()) };
         let recovery = parts.recovery_state();
+        // One look for all that is said of it.
+        let caution = parts.caution.alarm();
         let (engine, running) = (parts.engine.state(), self.0.running.get());
         let channels = self.channels().await?;
         let count = |standing| channels.iter().filter(|channel| channel.state == word(standing)).count();
@@ -24,7 +26,7 @@ impl Node {
             None => (0, 0),
         };
         Ok(Status {
-            state: match (state(&engine, running.is_some(), parts.caution.alarm()), &recovery) {
+            state: match (state(&engine, running.is_some(), caution), &recovery) {
                 (State::Ready, Some(recovery)) => recovery.summary().map_or(State::Ready, State::Degraded),
                 (state, _) => state,
             },
@@ -37,7 +39,7 @@ impl Node {
             }),
             waits_for: self.waits(parts, &engine, recovery.as_ref()),
             warnings: servers::warnings(&engine.servers),
-            alarm: alarm(parts.caution.alarm()),
+            alarm: alarm(caution),
             least_covered: engine
                 .least_covered
                 .zip(engine.channels_behind())
