@@ -29,7 +29,7 @@ use crate::support::eventually::{eventually, eventually_ok};
 use crate::support::locks::{Lock, output_of};
 use crate::support::probe::Probe;
 use crate::support::proxy::Proxy;
-use crate::support::recorder::{Block, Family, Memory, Recorder};
+use crate::support::recorder::{Block, Call, Family, Memory, Recorder};
 use crate::support::transcript::Kind;
 use crate::support::world::World;
 use contract::Model;
@@ -75,6 +75,8 @@ struct Game {
     /// What our listener remembered at some time.
     older: Memory,
     locks: u64,
+    /// Blocks that ours was told for their transactions, and transactions that were unconfirmed.
+    moved: (usize, usize),
     random: u64,
 }
 
@@ -103,6 +105,7 @@ impl Game {
             excused: BTreeSet::new(),
             older: Memory::default(),
             locks: 0,
+            moved: (0, 0),
             random: seed,
         };
         game.compare("the beginning");
@@ -129,6 +132,12 @@ impl Game {
     fn new_lock(&mut self) -> Lock {
         self.locks += 1;
         Lock(self.locks)
+    }
+
+    /// Of older coins, most are spent for good.
+    fn young_coin(&mut self) -> usize {
+        let last = self.coins.len() as u64 - 1;
+        self.up_to(last).max(self.up_to(last)) as usize
     }
 
     fn our_lock(&mut self) -> Lock {
@@ -177,10 +186,18 @@ impl Game {
     fn reorg(&mut self, depth: u32, longer: u32, leave_out: bool) {
         let first = self.world.bitcoind.height() + 1 - depth;
         let near: Vec<Txid> = self.truth().into_iter().filter(|(_, at)| at.0 >= first).map(|(txid, _)| txid).collect();
-        let left_out: Vec<Txid> = near.into_iter().filter(|_| leave_out && self.chance(50)).collect();
-        match left_out.is_empty() {
-            true => drop(self.world.bitcoind.reorg(depth, depth + longer)),
-            false => drop(self.world.bitcoind.reorg_without(depth, depth + longer, &left_out)),
+        self.world.bitcoind.unwind(depth);
+        // bitcoind does not keep all of a very long chain of transactions that waits again.
+        let waiting = self.world.bitcoind.mempool();
+        let mut left_out = near;
+        left_out.retain(|txid| waiting.contains(txid) && leave_out && self.chance(50));
+        let mut out = left_out.clone();
+        for txid in &left_out {
+            out.extend(self.world.bitcoind.call::<Vec<Txid>>("getmempooldescendants", &[json!(txid)]));
+        }
+        let mut mined: Vec<Txid> = waiting.into_iter().filter(|txid| !out.contains(txid)).collect();
+        for _ in 0..depth + longer {
+            self.world.bitcoind.mine_exactly(&std::mem::take(&mut mined));
         }
         // What waits again may be replaced.
         let spent = left_out.iter().filter_map(|txid| self.relevant[txid].first()).copied().collect::<Vec<_>>();
@@ -201,12 +218,12 @@ impl Game {
                 "a funding".into()
             }
             20..40 if coins > 0 => {
-                let (index, on) = (self.up_to(coins - 1) as usize, self.chance(70));
+                let (index, on) = (self.young_coin(), self.chance(70));
                 self.spend(index, on);
                 format!("a spend of {index}")
             }
             40..50 if coins > 0 => {
-                let first = self.up_to(coins - 1) as usize;
+                let first = self.young_coin();
                 let mut last = Some(first);
                 for _ in 0..3 {
                     last = last.and_then(|index| self.spend(index, true));
@@ -234,7 +251,7 @@ impl Game {
                 self.ours.start_again();
                 "a restart".into()
             }
-            64..78 => {
+            64..86 => {
                 let (depth, longer) = (1 + self.up_to(5) as u32, 1 + self.up_to(1) as u32);
                 let leave_out = self.chance(60);
                 self.reorg(depth, longer, leave_out);
@@ -316,6 +333,8 @@ impl Game {
     /// Holds the calls since the last time to the contract.
     fn check_calls(&mut self) -> Vec<(Block, BTreeMap<Txid, Block>)> {
         let calls = self.ours.recorder.take_calls();
+        self.moved.0 += calls.iter().filter(|call| matches!(call, Call::Confirmed(..))).count();
+        self.moved.1 += calls.iter().filter(|call| matches!(call, Call::Unconfirmed(_))).count();
         self.model.take(&calls).unwrap_or_else(|breach| panic!("{breach}\nin {calls:#?}"));
         self.model.take_tips()
     }
@@ -355,13 +374,18 @@ fn play(seed: u64, steps: usize) {
     let seed = std::env::var("LIGHTNODE_TEST_SEED").map_or(seed, |text| text.parse().expect("a number"));
     let mut game = Game::new(seed);
     for number in 0..steps {
-        let step = game.step();
+        let mut step = game.step();
+        if game.chance(40) {
+            game.world.bitcoind.mine(1);
+            step.push_str(", a block");
+        }
         let step = format!("step {number}, {step}");
         println!("{step}");
         game.compare(&step);
     }
-    let (known, excused) = (game.ours.recorder.memory().confirmed.len(), game.excused.len());
-    println!("{known} transactions confirmed, {excused} of them unknown to LDK's engine");
+    let ((told, untold), excused) = (game.moved, game.excused.len());
+    println!("{told} blocks with transactions told, {untold} unconfirmed, {excused} unknown to LDK's engine");
+    assert!(told > 0, "a game in which nothing happens");
     game.ours.stop();
 }
 
