@@ -12,25 +12,29 @@ const EDGES: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("amount", &[]),
     ("config", &["amount", "text"]),
+    ("dial", &["config"]),
     ("keys", &[]),
     ("clock", &[]),
     ("task", &[]),
     ("logs", &["text"]),
-    ("source", &["clock", "chain", "config", "text"]),
+    ("source", &["clock", "chain", "config", "dial", "text"]),
     ("store", &["chain"]),
     // floor 2
-    ("engine", &["clock", "chain", "config", "source", "store", "task", "text"]),
+    ("engine", &["clock", "chain", "config", "dial", "source", "store", "task", "text"]),
     ("ledger", &["clock", "chain", "store"]),
     // floor 3
     ("wallet", &["clock", "chain", "config", "amount", "keys", "store", "engine", "ledger"]),
     // floor 4
-    ("ln", &["clock", "chain", "config", "amount", "keys", "task", "text", "store", "engine", "ledger", "wallet"]),
+    (
+        "ln",
+        &["clock", "chain", "config", "amount", "dial", "keys", "task", "text", "store", "engine", "ledger", "wallet"],
+    ),
     // floor 5
     (
         "node",
         &[
-            "clock", "chain", "config", "amount", "keys", "task", "text", "source", "store", "engine", "ledger",
-            "wallet", "ln",
+            "clock", "chain", "config", "amount", "dial", "keys", "task", "text", "source", "store", "engine",
+            "ledger", "wallet", "ln",
         ],
     ),
     // floor 6
@@ -89,6 +93,27 @@ fn the_chain_room_is_pure() {
             );
         }
     }
+}
+
+#[test]
+fn only_the_dialling_room_looks_names_up_and_connects() {
+    let ways =
+        ["lookup_host", "ToSocketAddrs", "to_socket_addrs", "TcpStream::connect", "TcpSocket", "connect_outbound"];
+    let mut beside = Vec::new();
+    for file in sources().into_iter().filter(|file| room_of(file) != "dial") {
+        let text = fs::read_to_string(&file).expect("a source file is readable");
+        // What tests do is their own business.
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        if file.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        beside.extend(
+            ways.iter()
+                .filter(|way| code_lines(code).any(|line| line.contains(**way)))
+                .map(|way| format!("{}: {way}", file.display())),
+        );
+    }
+    assert!(beside.is_empty(), "past the proxy, or past its rules:\n{}", beside.join("\n"));
 }
 
 #[test]

@@ -29,6 +29,8 @@ mod duties;
 mod esplora;
 /// Stories of the other modules on an Esplora server, alone and beside ElectrumX.
 mod esplora_stories;
+/// What a place in a block costs: claims, and what they cannot do.
+mod fees;
 /// Channels closed by force, from either side.
 mod force_close;
 /// What the fuzzers have found worth keeping, as ordinary tests.
@@ -47,6 +49,8 @@ mod outcomes;
 mod parts;
 /// `pay` and `receive`: outcomes, fees, repetition, routes, bad invoices.
 mod payments;
+/// A SOCKS proxy: everything through it, nothing beside it, names too.
+mod proxy;
 /// README: every command in it is one, and the first of them does what it says.
 mod readme;
 /// Old copies, lost disks: nothing old is acted on, and the money comes back.
@@ -59,7 +63,7 @@ mod reorgs;
 mod restarts;
 /// `chain audit`: LDK's own engine, in shadow, beside what is proven here.
 mod second_opinion;
-/// TLS: pins, and never clear text.
+/// TLS: keys pinned, changed and accepted; never clear text.
 mod secure_servers;
 /// The seed under a passphrase: locked, unlocked, changed, shown; and who may read what.
 mod seed;

@@ -3,7 +3,7 @@
 //! | route | calls |
 //! |---|---|
 //! | `GET /v1/status` | [`Node::status`](crate::node::Node::status) |
-//! | `GET /v1/balance` | `balance` |
+//! | `GET /v1/balance`, `GET /v1/fees` | `balance`, `fees` |
 //! | `POST /v1/address` | `new_address` |
 //! | `POST /v1/send` | `send` |
 //! | `GET, POST /v1/peers`, `DELETE /v1/peers/{node_id}` | `peers`, `add_peer`, `remove_peer` |
@@ -15,6 +15,7 @@
 //! | `GET, POST /v1/chain/audit` | `last_audit`, `audit`: may take minutes |
 //! | `GET /v1/servers`, `POST /v1/servers/{host}/forgive` | `servers`, `forgive_server` |
 //! | `POST /v1/unlock` | `unlock`: the passphrase of an encrypted seed |
+//! | `POST /v1/servers/{host:port}/trust` | `trust_server` |
 //! | `POST /v1/stop` | `stop` |
 //!
 //! Errors are `{ "code", "message", "hint" }` with the HTTP status of [`status_of`]. Every answer is JSON, also for

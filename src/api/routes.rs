@@ -18,6 +18,7 @@ pub(super) fn router(node: Node) -> Router {
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/balance", get(balance))
+        .route("/v1/fees", get(fees))
         .route("/v1/address", post(address))
         .route("/v1/send", post(send))
         .route("/v1/peers", get(peers).post(add_peer))
@@ -36,6 +37,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/servers", get(servers))
         .route("/v1/servers/{host}/forgive", post(forgive_server))
         .route("/v1/unlock", post(unlock))
+        .route("/v1/servers/{host}/trust", post(trust_server))
         .route("/v1/stop", post(stop));
     with_fallbacks(routes).with_state(node)
 }
@@ -65,6 +67,10 @@ async fn status(State(node): State<Node>) -> Answer<Status> {
 
 async fn balance(State(node): State<Node>) -> Answer<Balance> {
     Ok(Json(node.balance().await?))
+}
+
+async fn fees(State(node): State<Node>) -> Answer<Fees> {
+    Ok(Json(node.fees().await?))
 }
 
 async fn address(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<NewAddress> {
@@ -165,6 +171,14 @@ async fn forgive_server(
 
 async fn unlock(State(node): State<Node>, Asked(request): Asked<Unlock>) -> Answer<Done> {
     carry_out(async move { node.unlock(request).await }).await
+}
+
+async fn trust_server(
+    State(node): State<Node>,
+    Named(host): Named,
+    Asked(request): Asked<TrustKey>,
+) -> Answer<Trusted> {
+    carry_out(async move { node.trust_server(host, request).await }).await
 }
 
 async fn stop(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {

@@ -63,6 +63,8 @@ pub enum Command {
     Status,
     /// Balances on Lightning and on-chain
     Balance,
+    /// What a place in a block costs, where that comes from, and what each server says
+    Fees,
     /// Gives a new on-chain address
     Address,
     /// Sends on-chain
@@ -320,6 +322,17 @@ pub enum ServersCommand {
         /// As in its address, without scheme and port
         host: String,
     },
+    /// Accepts another key of a server than the known one
+    Trust(TrustServer),
+}
+
+#[derive(Debug, Args)]
+pub struct TrustServer {
+    /// As in its address, with its port where several servers share the host
+    pub host: String,
+    /// Asks nothing, for scripts
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -395,6 +408,7 @@ mod tests {
             "status --json",
             "--json status",
             "balance",
+            "fees",
             "address",
             "send bc1q 50k",
             "send bc1q all --feerate 12.5",
@@ -419,6 +433,7 @@ mod tests {
             "chain audit --server ssl://electrum.example.org:50002",
             "servers -v",
             "servers forgive electrum.example.org",
+            "servers trust electrum.example.org:50002 --yes",
             "completions zsh",
             "--set fees.max_sat_per_vb=200 run",
         ] {
@@ -444,6 +459,7 @@ mod tests {
             ("receive all", "`all` is not possible here"),
             ("receive 1 --expiry 5y", "number of seconds"),
             ("servers forgive", "HOST"),
+            ("servers trust", "HOST"),
             ("history --limit 0", "0 is not in 1..=1000"),
             ("--set fees run", "key=value"),
         ] {

@@ -11,7 +11,7 @@ use super::exit::{self, Effect, Failure};
 use super::output::Output;
 use super::progress::during;
 use super::when::now;
-use super::{backup, pay, print, receive, stop};
+use super::{backup, pay, print, receive, stop, trust};
 use crate::api::types::*;
 use crate::config::Config;
 
@@ -39,6 +39,7 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
         Command::Stop => stop::stop(client, output).await,
         Command::Status => get(client, output, "/v1/status", |status| print::status(status, now())).await,
         Command::Balance => get(client, output, "/v1/balance", |balance| print::balance(balance, verbose)).await,
+        Command::Fees => get(client, output, "/v1/fees", |fees| print::fees(fees, verbose)).await,
         Command::Address => {
             let asked = Asked { path: "/v1/address", what: "asking for an address", effect: Effect::Harmless };
             post(client, output, asked, &serde_json::json!({}), print::address).await
@@ -86,6 +87,7 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
                 let draw = |all: &Vec<ServerDetail>| print::servers(all, now(), verbose);
                 get(client, output, "/v1/servers", draw).await
             }
+            Some(ServersCommand::Trust(args)) => trust::trust(client, output, args).await,
             Some(ServersCommand::Forgive { host }) => {
                 let path = format!("/v1/servers/{}/forgive", segment(host));
                 let asked = Asked { path: &path, what: "forgiving the server", effect: Effect::Harmless };

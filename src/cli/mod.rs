@@ -22,6 +22,7 @@ pub mod secret;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod when;
 
 pub use args::{Cli, Command, Db, Given, Passphrase, Seed};

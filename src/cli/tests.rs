@@ -78,6 +78,10 @@ fn good(line: &str) -> (u16, Value) {
             "lightning_sat": 0, "lightning_inbound_sat": 0, "onchain_spendable_sat": 0, "onchain_confirmed_sat": 0,
             "onchain_pending_sat": 0, "onchain_locked_sat": 0, "reserve_sat": 0, "closing": [],
         }),
+        ["GET", "/v1/fees"] => json!({
+            "targets": [], "at": null, "age_secs": null, "sources": [],
+            "limits": { "min_sat_per_vb": 1, "max_sat_per_vb": 2, "fallback_sat_per_vb": 1, "max_factor_per_hour": 4 },
+        }),
         ["GET", "/v1/peers" | "/v1/channels" | "/v1/servers"] => json!([]),
         ["POST", "/v1/peers"] => json!({
             "node_id": "02", "address": null, "connected": true, "inbound": false, "persisted": true, "channels": 0,
@@ -113,6 +117,7 @@ async fn each_command_asks_its_route_with_what_was_written() {
     let id = "ab".repeat(32);
     for (words, asked) in [
         ("balance", vec!["GET /v1/balance".to_owned()]),
+        ("fees", vec!["GET /v1/fees".into()]),
         ("address", vec!["POST /v1/address {}".into()]),
         ("send bc1q 50k", vec![r#"POST /v1/send {"address":"bc1q","amount_sat":50000,"feerate":null}"#.into()]),
         (

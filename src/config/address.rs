@@ -24,6 +24,13 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// Reached over Tor only.
+    pub fn is_onion(&self) -> bool {
+        self.host.trim_end_matches('.').ends_with(".onion")
+    }
+}
+
 /// The address of an Electrum server, `tcp://host:port` or `ssl://host:port`, or of an Esplora server,
 /// `http://host:port/path` or `https://host:port/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

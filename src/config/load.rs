@@ -134,6 +134,7 @@ impl Config {
             None => default_dir(network, home)?,
         };
         let mark_dir = r.get("mark_dir", None, optional(path))?;
+        let proxy = r.get("proxy", None, optional(parsed("a proxy like socks5://127.0.0.1:9050")))?;
         let config = Self {
             network,
             mark_dir: mark_dir.map(|dir| absolute(expand(dir, home)?)).transpose()?,
@@ -143,7 +144,8 @@ impl Config {
             },
             servers: servers(r, network)?,
             chain: Chain {
-                connect_timeout: secs(r, "chain.connect_timeout_secs", 10, 1, 300)?,
+                // Circuits take their time.
+                connect_timeout: secs(r, "chain.connect_timeout_secs", if proxy.is_some() { 60 } else { 10 }, 1, 300)?,
                 request_timeout: secs(r, "chain.request_timeout_secs", 30, 1, 600)?,
                 ping_interval: secs(r, "chain.ping_interval_secs", 300, 1, 590)?,
                 max_backoff: secs(r, "chain.max_backoff_secs", 600, 1, 86_400)?,
@@ -168,7 +170,9 @@ impl Config {
             },
             fees: Fees {
                 max_sat_per_vb: r.get("fees.max_sat_per_vb", 500, whole(1..=10_000, "sat/vB"))?,
+                min_sat_per_vb: r.get("fees.min_sat_per_vb", 1, whole(1..=10_000, "sat/vB"))?,
                 fallback_sat_per_vb: r.get("fees.fallback_sat_per_vb", 10, whole(1..=10_000, "sat/vB"))?,
+                max_factor_per_hour: r.get("fees.max_factor_per_hour", 4, whole(2..=100, "times"))?,
             },
             wallet: Wallet { gap_limit: r.get("wallet.gap_limit", 20, whole(1..=1000, "addresses"))? },
             gossip: r.get("gossip.source", GossipSource::P2p, gossip)?,
@@ -184,6 +188,7 @@ impl Config {
                 tcp: r.get("api.tcp", None, optional(parsed("host:port")))?,
                 token_file: inside(r.get("api.token_file", PathBuf::from("api.token"), path)?, &data_dir, home)?,
             },
+            proxy,
             log: Log {
                 level: r.get("log.level", "info,lightning::chain=warn".to_owned(), levels)?,
                 keep_days: r.get("log.keep_days", 14, whole(1..=3650, "days"))?,
@@ -201,8 +206,16 @@ impl Config {
             Some(origin) => Err(ConfigError::Conflict { origin, message }),
             None => Ok(()),
         };
+        if self.fees.min_sat_per_vb > self.fees.fallback_sat_per_vb {
+            let Fees { min_sat_per_vb, fallback_sat_per_vb, .. } = self.fees;
+            let message = format!(
+                "fees.min_sat_per_vb ({min_sat_per_vb}) is over fees.fallback_sat_per_vb ({fallback_sat_per_vb})"
+            );
+            conflict("fees.min_sat_per_vb", message.clone())?;
+            conflict("fees.fallback_sat_per_vb", message)?;
+        }
         if self.fees.fallback_sat_per_vb > self.fees.max_sat_per_vb {
-            let Fees { fallback_sat_per_vb, max_sat_per_vb } = self.fees;
+            let Fees { fallback_sat_per_vb, max_sat_per_vb, .. } = self.fees;
             let message = format!(
                 "fees.fallback_sat_per_vb ({fallback_sat_per_vb}) is over fees.max_sat_per_vb ({max_sat_per_vb})"
             );

@@ -13,6 +13,7 @@ mod address;
 mod error;
 mod load;
 mod parse;
+mod proxy;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use bitcoin::Network;
 pub use address::{AddressError, HostPort, ServerAddr, Transport};
 pub use error::{ConfigError, Origin};
 pub use load::{Overrides, example};
+pub use proxy::{Login, Proxy, ProxyError};
 
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub mark_dir: Option<PathBuf>,
     /// In order of preference. Empty only when none is configured and the network has no public ones.
     pub servers: Vec<Server>,
+    /// Between us and everybody: servers, peers, snapshots.
+    pub proxy: Option<Proxy>,
     pub chain: Chain,
     pub alarms: Alarms,
     pub node: Identity,
@@ -59,7 +63,8 @@ pub struct Server {
     pub address: ServerAddr,
     /// One's own: always used, told everything, and enough alone. What it says is proven like any other's.
     pub trusted: bool,
-    /// SHA-256 of the DER certificate that it must show. Absent: a certificate authority, or pin on first use.
+    /// SHA-256 of the public key (DER, SubjectPublicKeyInfo) that it must show. Absent: a certificate authority, or pin
+    /// on first use.
     pub pin: Option<[u8; 32]>,
 }
 
@@ -153,8 +158,12 @@ impl Payments {
 pub struct Fees {
     /// Never pay more, whatever a server says.
     pub max_sat_per_vb: u32,
-    /// When no server has an estimate and none is remembered.
+    /// Never pay less.
+    pub min_sat_per_vb: u32,
+    /// When no server has an estimate and none is remembered; also the least when what is remembered is a day old.
     pub fallback_sat_per_vb: u32,
+    /// Within an hour, a rate rises or falls by this factor at most.
+    pub max_factor_per_hour: u32,
 }
 
 /// `[wallet]`

@@ -131,9 +131,9 @@ pub(super) fn color(value: &Value) -> Parsed<[u8; 3]> {
     bytes(digits).ok_or_else(expected)
 }
 
-/// The SHA-256 of a certificate, as 64 hex digits; colons are allowed.
+/// The SHA-256 of a public key, as 64 hex digits; colons are allowed.
 pub(super) fn pin(value: &Value) -> Parsed<[u8; 32]> {
-    let expected = || "the SHA-256 of the server's certificate: 64 hex digits".to_owned();
+    let expected = || "the SHA-256 of the server's public key: 64 hex digits".to_owned();
     let text = text(value).map_err(|_| expected())?.replace(':', "");
     bytes(&text).ok_or_else(expected)
 }

@@ -118,7 +118,7 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
         ),
         (
             "[[server]]\nurl = \"ssl://a\"\npin = \"abcd\"",
-            "line 3: `server.pin` must be the SHA-256 of the server's certificate: 64 hex digits, but it is \"abcd\"",
+            "line 3: `server.pin` must be the SHA-256 of the server's public key: 64 hex digits, but it is \"abcd\"",
         ),
         (
             "[server]\nurl = \"ssl://a\"",
@@ -151,7 +151,7 @@ fn command_line_over_environment_over_file_over_default() {
     let config = Config::load(&given).unwrap();
     assert_eq!(config.file, file);
     assert_eq!(config.network, Network::Signet);
-    assert_eq!(config.fees, Fees { max_sat_per_vb: 20, fallback_sat_per_vb: 2 });
+    assert_eq!((config.fees.max_sat_per_vb, config.fees.fallback_sat_per_vb), (20, 2));
     assert_eq!(config.servers.len(), 3);
 
     given.environment.insert("LIGHTNODE_FEES_MAX_SAT_PER_VB".into(), "30".into());

@@ -6,18 +6,20 @@ use bitcoin::hashes::Hash;
 
 use super::fees::FeeRecord;
 use crate::chain::io::{BlockRef, Told};
-use crate::config::ServerAddr;
-use crate::source::electrum::pins::Pins;
+use crate::config::HostPort;
 use crate::source::error::PinsError;
 use crate::source::pool::{Banned, Memory};
+use crate::source::tls::pins::{Pin, Pins};
 use crate::store::{Ban, Store, StoreError};
 
 const TOLD: &str = "chain.told";
 const FEES: &str = "chain.fees";
 /// The server that is told the wallet's scripts.
 const HOME: &str = "chain.wallet_server";
-/// Estimates are written at most once in so many seconds: they are worth little, and cards wear.
+/// Estimates are written at most once in so many seconds, and at the end: they are worth little, and cards wear.
 const FEES_EVERY: u64 = 3600;
+/// And not before so many seconds: the first to answer may lie, and is outvoted by the others then.
+const FEES_FIRST: u64 = 300;
 
 /// The part of the store that the engine uses.
 #[derive(Clone, Debug)]
@@ -25,13 +27,13 @@ pub(super) struct Disk {
     pub(super) store: Store,
     told: Option<Told>,
     home: Option<String>,
-    fees_at: u64,
+    fees_due: u64,
 }
 
 impl Disk {
     pub(super) fn open(store: Store) -> Result<Self, StoreError> {
         let (told, home) = (read_told(&store)?, read_home(&store)?);
-        Ok(Self { store, told, home, fees_at: 0 })
+        Ok(Self { store, told, home, fees_due: crate::clock::unix_now().saturating_add(FEES_FIRST) })
     }
 
     pub(super) fn told(&self) -> Option<Told> {
@@ -67,13 +69,20 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn fees(&mut self, record: &FeeRecord) -> Result<(), StoreError> {
-        if record.at.saturating_sub(self.fees_at) < FEES_EVERY {
-            return Ok(());
+    /// Keeps estimates, if it is time.
+    pub(super) fn fees(&mut self, record: Option<FeeRecord>) -> Result<(), StoreError> {
+        match record {
+            Some(record) if record.at >= self.fees_due => self.fees_now(Some(record)),
+            _ => Ok(()),
         }
-        let bytes = serde_json::to_vec(record).map_err(|error| broken(FEES, &error))?;
+    }
+
+    /// Keeps estimates at once.
+    pub(super) fn fees_now(&mut self, record: Option<FeeRecord>) -> Result<(), StoreError> {
+        let Some(record) = record else { return Ok(()) };
+        let bytes = serde_json::to_vec(&record).map_err(|error| broken(FEES, &error))?;
         self.store.set_meta(FEES, &bytes)?;
-        self.fees_at = record.at;
+        self.fees_due = record.at.saturating_add(FEES_EVERY);
         Ok(())
     }
 
@@ -104,8 +113,10 @@ fn read_home(store: &Store) -> Result<Option<String>, StoreError> {
 }
 
 pub(super) fn read_fees(store: &Store) -> Result<Option<FeeRecord>, StoreError> {
-    let bytes = store.meta(FEES)?;
-    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|error| broken(FEES, &error))).transpose()
+    let Some(bytes) = store.meta(FEES)? else { return Ok(None) };
+    // Only a memory: without it the node begins as a new one does.
+    let read = serde_json::from_slice(&bytes);
+    Ok(read.inspect_err(|error| tracing::warn!(%error, "the remembered fee rates cannot be read")).ok())
 }
 
 fn broken(what: &'static str, why: &dyn std::fmt::Display) -> StoreError {
@@ -133,14 +144,15 @@ fn read_told(store: &Store) -> Result<Option<Told>, StoreError> {
     told.map(Some).ok_or_else(|| broken("read what was delivered", &"the stored value is damaged"))
 }
 
-/// The store's pins of certificates.
+/// The store's pins of servers' keys.
 pub(super) struct StoredPins(pub(super) Store);
 
 impl Pins for StoredPins {
-    fn get(&self, server: &ServerAddr) -> Result<Option<[u8; 32]>, PinsError> {
-        self.0.pin(&server.at.to_string()).map_err(|error| PinsError(error.to_string()))
+    fn get(&self, server: &HostPort) -> Result<Option<Pin>, PinsError> {
+        let pin = self.0.pin(&server.to_string()).map_err(|error| PinsError(error.to_string()))?;
+        Ok(pin.map(Pin::from))
     }
-    fn set(&self, server: &ServerAddr, pin: [u8; 32]) -> Result<(), PinsError> {
-        self.0.set_pin(&server.at.to_string(), pin).map_err(|error| PinsError(error.to_string()))
+    fn set(&self, server: &HostPort, pin: Pin) -> Result<(), PinsError> {
+        self.0.set_pin(&server.to_string(), pin.into()).map_err(|error| PinsError(error.to_string()))
     }
 }

@@ -154,7 +154,10 @@ impl Engine {
             self.publish();
             let wake = self.wake();
             tokio::select! {
-                _ = shutdown.wait() => return self.write_records(),
+                _ = shutdown.wait() => {
+                    blocking(|| self.disk.fees_now(self.fees.record()))?;
+                    return self.write_records();
+                }
                 Some((id, event)) = self.events.recv() => self.heard(id, event)?,
                 Some(done) = self.tasks.join_next() => self.done(done?)?,
                 Some(watch) = self.inbox.recv() => {

@@ -13,7 +13,9 @@ impl Engine {
     /// It lied: cut, and not used again for a month.
     pub(super) fn ban(&mut self, id: SourceId, why: &str) -> Result<(), EngineError> {
         if let Some(session) = self.cut(id) {
-            tracing::error!(server = %session.info().addr, %why, "server banned");
+            let addr = session.info().addr;
+            tracing::error!(server = %addr, %why, "server banned");
+            self.fees.forget(&addr.to_string());
         }
         match self.pool.ban(id, why, Instant::now()) {
             Some(ban) => Ok(blocking(|| self.disk.ban(ban))?),
@@ -125,7 +127,12 @@ impl Engine {
             Done::Dialed(id, Err(why)) => self.ended(id, &why)?,
             Done::Carried => {}
             Done::Fees(id, Ok(claims)) => self.learn(id, claims)?,
-            Done::Fees(id, Err(error)) => self.pool.complain(id, &error),
+            Done::Fees(id, Err(error)) => {
+                if let Some(session) = self.sessions.get(&id) {
+                    self.fees.failed(&session.info().addr.to_string(), &error, unix_now());
+                }
+                self.pool.complain(id, &error);
+            }
             Done::Sent(sent) => self.sent(sent)?,
             Done::SentRound(sent) => {
                 self.sent(sent)?;
@@ -165,13 +172,10 @@ impl Engine {
     fn learn(&mut self, id: SourceId, claims: FeeClaims) -> Result<(), EngineError> {
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let info = session.info();
-        let record = self.fees.learn(info.addr.host(), claims, unix_now());
+        let estimated = self.fees.learn(&info.addr.to_string(), &claims, unix_now());
         self.pool.heard(id, info);
-        tracing::debug!(rates = ?self.fees.view().rates, estimated = record.is_some(), "fee rates");
-        match record {
-            Some(record) => Ok(blocking(|| self.disk.fees(&record))?),
-            None => Ok(()),
-        }
+        tracing::debug!(rates = ?self.fees.view().rates, estimated, "fee rates");
+        Ok(blocking(|| self.disk.fees(self.fees.record()))?)
     }
 
     /// Sends all of the outbox to all servers, after the sending that is under way.

@@ -33,7 +33,7 @@ pub use driver::{Engine, EngineError, Parts};
 pub use fees::FeeBook;
 pub use handle::{EngineHandle, Proven};
 pub use ladder::{Alarm, Step};
-pub use setup::{RestoreError, pool, restore};
+pub use setup::{RestoreError, certificates, pool, restore};
 pub use state::{EngineState, Phase, Tip};
 
 /// Hears of proven plans: the on-chain wallet, and LDK's confirmables.

@@ -14,6 +14,8 @@ use crate::source::Source;
 use crate::source::electrum::{self, Electrum};
 use crate::source::esplora::{self, Esplora};
 use crate::source::pool::{CONNECTIONS, Member, Pool};
+use crate::source::road::Road;
+use crate::source::tls::pins::Certificates;
 use crate::store::{Store, StoreError};
 
 /// What is stored of the chain cannot be taken up again.
@@ -44,10 +46,14 @@ pub fn restore(store: &Store, network: bitcoin::Network) -> Result<Machine, Rest
     Ok(Machine::new(tree, store.load_histories()?, told)?)
 }
 
-/// The configured servers, with what is known of them: bans, certificates, the wallet's home.
-pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
+/// What is known of the servers' keys.
+pub fn certificates(store: &Store) -> Arc<Certificates> {
+    Arc::new(Certificates::new(StoredPins(store.clone())))
+}
+
+/// The configured servers, reached over `road`, with what is known of them: bans, the wallet's home.
+pub fn pool(config: &Config, road: &Road, store: &Store) -> Result<Pool, StoreError> {
     let genesis = genesis_block(config.network).block_hash();
-    let pins = Arc::new(StoredPins(store.clone()));
     let config::Chain { connect_timeout, request_timeout, ping_interval, max_backoff, poll_interval, .. } =
         config.chain;
     let (connect, request) = (connect_timeout, request_timeout);
@@ -55,8 +61,8 @@ pub fn pool(config: &Config, store: &Store) -> Result<Pool, StoreError> {
     let polled = esplora::Limits { connect, request, poll: poll_interval };
     let source = |server: &config::Server| -> Arc<dyn Source> {
         match server.address.transport.is_esplora() {
-            true => Arc::new(Esplora::new(server.clone(), genesis, pins.clone(), polled)),
-            false => Arc::new(Electrum::new(server.clone(), genesis, pins.clone(), pushed)),
+            true => Arc::new(Esplora::new(server.clone(), genesis, road.clone(), polled)),
+            false => Arc::new(Electrum::new(server.clone(), genesis, road.clone(), pushed)),
         }
     };
     let member = |server: &config::Server| Member { source: source(server), trusted: server.trusted };

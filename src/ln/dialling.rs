@@ -1,24 +1,23 @@
 //! Dialling one peer: where it may be, the connection, the handshake.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::SocketAddress;
 use lightning::routing::gossip::NodeId;
-use tokio::net::TcpStream;
 
 use super::now;
 use super::types::{NetworkGraph, PeerManager, Presence};
 use crate::config::HostPort;
+use crate::dial::{DialError, Dialer};
 use crate::store::Store;
 
 /// For one address: lookup, connection and handshake.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same through a proxy: a circuit to an onion address takes its time.
+const PROXIED_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a refused connection waits for another one to the same peer.
 const GRACE: Duration = Duration::from_secs(1);
 /// Addresses of one peer that are tried in turn.
@@ -26,6 +25,7 @@ pub(super) const ADDRESSES_AT_MOST: usize = 4;
 
 /// Dials peers.
 pub(super) struct Dialler {
+    pub(super) out: Dialer,
     pub(super) us: PublicKey,
     pub(super) manager: Arc<PeerManager>,
     pub(super) graph: Arc<NetworkGraph>,
@@ -41,18 +41,15 @@ pub enum ConnectError {
     /// Our own node id.
     #[error("this is our own node id")]
     Ourselves,
-    /// No such name.
-    #[error("the name {0} cannot be resolved: {1}")]
-    Resolve(String, io::Error),
     /// No connection.
-    #[error("could not connect to {0}: {1}")]
-    Unreachable(String, io::Error),
+    #[error("no connection to {0}: {1}")]
+    Unreachable(String, DialError),
     /// Connected, but not to this node, or not welcome.
     #[error("{0} hung up during the handshake: it is another node, or it does not want us")]
     Refused(String),
     /// Too slow.
-    #[error("{0} did not answer within {secs} s", secs = DIAL_TIMEOUT.as_secs())]
-    Timeout(String),
+    #[error("{0} did not answer within {secs} s", secs = .1.as_secs())]
+    Timeout(String, Duration),
     /// No address is known.
     #[error("no address of this peer is known; give one as node_id@host:port")]
     NoAddress,
@@ -63,18 +60,31 @@ pub enum ConnectError {
 
 impl Dialler {
     /// Where a peer may be: the address that we were given, then those that it announces.
-    pub(super) fn targets(&self, node_id: &PublicKey, stored: &BTreeMap<PublicKey, String>) -> Vec<Target> {
-        let mut targets: Vec<Target> = stored.get(node_id).map(|address| Target(address.clone())).into_iter().collect();
+    pub(super) fn targets(&self, node_id: &PublicKey, stored: &BTreeMap<PublicKey, String>) -> Vec<HostPort> {
+        let stored = stored.get(node_id).and_then(|address| address.parse().ok());
+        let mut targets: Vec<HostPort> = stored.into_iter().collect();
         let graph = self.graph.read_only();
         let announced = graph
             .node(&NodeId::from_pubkey(node_id))
             .and_then(|node| node.announcement_info.as_ref())
             .map(|info| info.addresses().to_vec())
             .unwrap_or_default();
-        targets.extend(announced.iter().filter_map(Target::announced));
+        targets.extend(announced.iter().filter_map(|address| self.announced(address)));
         targets.dedup();
         targets.truncate(ADDRESSES_AT_MOST);
         targets
+    }
+
+    /// An announced address that can be dialled: with an onion address only a proxy knows what to do.
+    pub(super) fn announced(&self, address: &SocketAddress) -> Option<HostPort> {
+        let at: HostPort = match address {
+            SocketAddress::TcpIpV4 { .. } | SocketAddress::TcpIpV6 { .. } | SocketAddress::Hostname { .. } => {
+                address.to_string().parse().ok()?
+            }
+            SocketAddress::OnionV3 { .. } if self.out.proxied() => address.to_string().parse().ok()?,
+            SocketAddress::OnionV2(_) | SocketAddress::OnionV3 { .. } => return None,
+        };
+        (self.out.proxied() || !at.is_onion()).then_some(at)
     }
 
     /// The lock of those who dial this peer.
@@ -84,7 +94,7 @@ impl Dialler {
         Arc::clone(turns.entry(node_id).or_default())
     }
 
-    pub(super) async fn dial_all(&self, node_id: PublicKey, targets: &[Target]) -> Result<(), ConnectError> {
+    pub(super) async fn dial_all(&self, node_id: PublicKey, targets: &[HostPort]) -> Result<(), ConnectError> {
         if self.presence.is_connected(&node_id) {
             return Ok(());
         }
@@ -98,7 +108,7 @@ impl Dialler {
         Err(trouble)
     }
 
-    pub(super) async fn dial(&self, node_id: PublicKey, target: &Target) -> Result<(), ConnectError> {
+    pub(super) async fn dial(&self, node_id: PublicKey, target: &HostPort) -> Result<(), ConnectError> {
         if node_id == self.us {
             return Err(ConnectError::Ourselves);
         }
@@ -110,9 +120,10 @@ impl Dialler {
         if self.presence.is_connected(&node_id) {
             return Ok(());
         }
-        tokio::time::timeout(DIAL_TIMEOUT, self.handshake(node_id, target))
+        let limit = if self.out.proxied() { PROXIED_TIMEOUT } else { DIAL_TIMEOUT };
+        tokio::time::timeout(limit, self.handshake(node_id, target))
             .await
-            .unwrap_or_else(|_| Err(ConnectError::Timeout(target.to_string())))?;
+            .unwrap_or_else(|_| Err(ConnectError::Timeout(target.to_string(), limit)))?;
         tracing::info!(peer = %node_id, address = %target, "connected");
         if let Err(error) = self.store.peer_connected(node_id, now().as_secs()) {
             tracing::warn!(%error, "could not note a peer's connection");
@@ -120,15 +131,11 @@ impl Dialler {
         Ok(())
     }
 
-    async fn handshake(&self, node_id: PublicKey, target: &Target) -> Result<(), ConnectError> {
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&target.0)
-            .await
-            .map_err(|error| ConnectError::Resolve(target.to_string(), error))?
-            .collect();
-        let stream = TcpStream::connect(addresses.as_slice())
-            .await
-            .and_then(TcpStream::into_std)
-            .map_err(|error| ConnectError::Unreachable(target.to_string(), error))?;
+    async fn handshake(&self, node_id: PublicKey, target: &HostPort) -> Result<(), ConnectError> {
+        let unreachable = |error| ConnectError::Unreachable(target.to_string(), error);
+        // Peers know our node id anyway: what is kept apart is who sees which of them we talk to.
+        let stream = self.out.dial(target, &format!("peer {node_id}")).await.map_err(unreachable)?;
+        let stream = stream.into_std().map_err(|error| unreachable(DialError::Unreachable(error)))?;
         let connection = lightning_net_tokio::setup_outbound(Arc::clone(&self.manager), node_id, stream);
         let refused = tokio::select! {
             // The connection lives on in the tasks that lightning-net-tokio spawned.
@@ -143,33 +150,5 @@ impl Dialler {
         let mut changes = self.presence.changes();
         // Its sender is in the presence, which we hold.
         let _ = changes.wait_for(|_| self.presence.is_connected(node_id)).await;
-    }
-}
-
-/// `host:port`, to be looked up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target(String);
-
-impl Target {
-    /// An announced address that can be dialled without Tor.
-    pub(super) fn announced(address: &SocketAddress) -> Option<Self> {
-        match address {
-            SocketAddress::TcpIpV4 { .. } | SocketAddress::TcpIpV6 { .. } | SocketAddress::Hostname { .. } => {
-                Some(Self(address.to_string()))
-            }
-            SocketAddress::OnionV2(_) | SocketAddress::OnionV3 { .. } => None,
-        }
-    }
-}
-
-impl From<&HostPort> for Target {
-    fn from(address: &HostPort) -> Self {
-        Self(address.to_string())
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

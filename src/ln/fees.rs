@@ -42,7 +42,7 @@ impl FeeEstimator for Fees {
             // Only to judge the peer's rates and the worth of dust: generous, so that honest peers are never judged.
             ConfirmationTarget::MaximumFeeEstimate => self.within(2).saturating_mul(2).saturating_add(PEER_MARGIN),
             // Money that a peer may take after a deadline; LDK raises it as the deadline comes near.
-            ConfirmationTarget::UrgentOnChainSweep => self.within(6),
+            ConfirmationTarget::UrgentOnChainSweep => self.0.urgent(),
             // Constants; see the head of this file.
             ConfirmationTarget::MinAllowedAnchorChannelRemoteFee
             | ConfirmationTarget::MinAllowedNonAnchorChannelRemoteFee => FEERATE_FLOOR_SATS_PER_KW,
@@ -61,7 +61,7 @@ impl FeeEstimator for Fees {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::fees::FeeRecord;
+    use crate::engine::fees::{FeeRecord, Rates};
 
     const ALL: [ConfirmationTarget; 8] = [
         ConfirmationTarget::MaximumFeeEstimate,
@@ -76,8 +76,15 @@ mod tests {
 
     /// A book that knows one rate for each of 2, 6, 144 and 1008 blocks.
     fn rate(rates: [u32; 4], target: ConfirmationTarget) -> u32 {
-        let limits = crate::config::Fees { max_sat_per_vb: 500, fallback_sat_per_vb: 5 };
-        let book = FeeBook::new(&limits, Some(FeeRecord { at: 0, rates }));
+        let limits = crate::config::Fees {
+            min_sat_per_vb: 1,
+            max_sat_per_vb: 500,
+            fallback_sat_per_vb: 5,
+            max_factor_per_hour: 4,
+        };
+        // Of a time to come: never old.
+        let rates = Rates { targets: rates, urgent: rates[1].saturating_add(1) };
+        let book = FeeBook::new(&limits, Some(FeeRecord { at: u64::MAX, rates }));
         Fees::new(book).get_est_sat_per_1000_weight(target)
     }
 
@@ -103,7 +110,7 @@ mod tests {
     fn hurry_costs_more_than_leisure() {
         let rates = [50_000, 20_000, 1_000, 500];
         let urgent = rate(rates, ConfirmationTarget::UrgentOnChainSweep);
-        assert_eq!(urgent, 20_000);
+        assert_eq!(urgent, 20_001);
         assert_eq!(rate(rates, ConfirmationTarget::OutputSpendingFee), 1_000);
         assert!(rate(rates, ConfirmationTarget::MaximumFeeEstimate) > 2 * urgent);
     }

@@ -1,7 +1,7 @@
 //! One file over HTTP(S), bounded in size and time: for gossip snapshots.
 //!
 //! Decision: the parts of hyper that the API needs anyway, instead of an HTTP client with its own TLS, pool, cookies
-//! and redirects. The cost: no redirects and no proxies.
+//! and redirects. The cost: no redirects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use hyper::header::{ACCEPT, HOST, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+use crate::config::HostPort;
+use crate::dial::{DialError, Dialer};
 
 /// What a fetch may cost.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,10 @@ pub enum FetchError {
     Url(String),
     /// No connection.
     #[error("could not connect: {0}")]
-    Connect(#[from] std::io::Error),
+    Connect(#[from] DialError),
+    /// No secure connection.
+    #[error("no secure connection: {0}")]
+    Tls(#[source] std::io::Error),
     /// The server does not speak HTTP as it should, or hung up.
     #[error("the server's answer cannot be read: {0}")]
     Http(String),
@@ -50,11 +55,13 @@ pub enum FetchError {
 }
 
 /// The body at `url`.
-pub async fn get(url: &str, limits: Limits) -> Result<Vec<u8>, FetchError> {
-    tokio::time::timeout(limits.time, fetch(url, limits.bytes)).await.unwrap_or(Err(FetchError::Timeout(limits.time)))
+pub async fn get(dialer: &Dialer, url: &str, limits: Limits) -> Result<Vec<u8>, FetchError> {
+    tokio::time::timeout(limits.time, fetch(dialer, url, limits.bytes))
+        .await
+        .unwrap_or(Err(FetchError::Timeout(limits.time)))
 }
 
-async fn fetch(url: &str, most: usize) -> Result<Vec<u8>, FetchError> {
+async fn fetch(dialer: &Dialer, url: &str, most: usize) -> Result<Vec<u8>, FetchError> {
     let bad = || FetchError::Url(url.to_owned());
     let uri: Uri = url.parse().map_err(|_| bad())?;
     let authority = uri.authority().ok_or_else(bad)?.clone();
@@ -65,7 +72,8 @@ async fn fetch(url: &str, most: usize) -> Result<Vec<u8>, FetchError> {
         _ => return Err(bad()),
     };
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    let at = HostPort { host, port };
+    let stream = dialer.dial(&at, &format!("snapshots {at}")).await?;
     let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
         .header(HOST, authority.as_str())
         .header(USER_AGENT, concat!("lightnode/", env!("CARGO_PKG_VERSION")))
@@ -73,8 +81,9 @@ async fn fetch(url: &str, most: usize) -> Result<Vec<u8>, FetchError> {
         .body(Empty::<Bytes>::new())
         .map_err(|_| bad())?;
     if tls {
-        let name = ServerName::try_from(host).map_err(|_| bad())?;
-        let stream = TlsConnector::from(Arc::new(tls_config()?)).connect(name, stream).await?;
+        let name = ServerName::try_from(at.host).map_err(|_| bad())?;
+        let stream =
+            TlsConnector::from(Arc::new(tls_config()?)).connect(name, stream).await.map_err(FetchError::Tls)?;
         exchange(stream, request, most).await
     } else {
         exchange(stream, request, most).await
@@ -146,14 +155,18 @@ pub(super) mod tests {
         format!("http://{address}/snapshot/0")
     }
 
+    async fn fetched(url: &str, limits: Limits) -> Result<Vec<u8>, FetchError> {
+        get(&Dialer::new(None), url, limits).await
+    }
+
     const LIMITS: Limits = Limits { bytes: 100, time: Duration::from_secs(5) };
 
     #[tokio::test]
     async fn a_body_within_the_limit_is_returned() {
         let url = server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc".to_vec(), false).await;
-        assert_eq!(get(&url, LIMITS).await.expect("fetched"), b"abc");
+        assert_eq!(fetched(&url, LIMITS).await.expect("fetched"), b"abc");
         let url = server(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc".to_vec(), false).await;
-        assert_eq!(get(&url, LIMITS).await.expect("fetched"), b"abc");
+        assert_eq!(fetched(&url, LIMITS).await.expect("fetched"), b"abc");
     }
 
     #[tokio::test]
@@ -161,22 +174,22 @@ pub(super) mod tests {
         let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         answer.extend([0; 1000]);
         let url = server(answer, true).await;
-        assert!(matches!(get(&url, LIMITS).await, Err(FetchError::TooLarge(100))));
+        assert!(matches!(fetched(&url, LIMITS).await, Err(FetchError::TooLarge(100))));
     }
 
     #[tokio::test]
     async fn a_silent_server_is_left_at_the_deadline() {
         let url = server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na".to_vec(), true).await;
         let limits = Limits { time: Duration::from_millis(200), ..LIMITS };
-        assert!(matches!(get(&url, limits).await, Err(FetchError::Timeout(_))));
+        assert!(matches!(fetched(&url, limits).await, Err(FetchError::Timeout(_))));
     }
 
     #[tokio::test]
     async fn a_refusal_and_nonsense_are_errors() {
         let url = server(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), false).await;
-        assert!(matches!(get(&url, LIMITS).await, Err(FetchError::Status(StatusCode::NOT_FOUND))));
+        assert!(matches!(fetched(&url, LIMITS).await, Err(FetchError::Status(StatusCode::NOT_FOUND))));
         let url = server(b"SSH-2.0-OpenSSH\r\n".to_vec(), false).await;
-        assert!(matches!(get(&url, LIMITS).await, Err(FetchError::Http(_))));
-        assert!(matches!(get("ftp://example.org/", LIMITS).await, Err(FetchError::Url(_))));
+        assert!(matches!(fetched(&url, LIMITS).await, Err(FetchError::Http(_))));
+        assert!(matches!(fetched("ftp://example.org/", LIMITS).await, Err(FetchError::Url(_))));
     }
 }

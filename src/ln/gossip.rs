@@ -21,6 +21,7 @@ use lightning_rapid_gossip_sync::GraphSyncError;
 use super::fetch::{self, Limits};
 use super::types::{GossipSync, Kv, Logger, NetworkGraph, P2pGossip, RapidGossip, RoutingHandler, Scorer};
 use crate::config::GossipSource;
+use crate::dial::Dialer;
 use crate::task::Shutdown;
 
 /// A snapshot of mainnet has about 5 MB.
@@ -116,12 +117,12 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// Fetches and applies until shutdown. Failures are recorded and tried again; they stop nothing.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
+    pub async fn run(self, dialer: Dialer, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
         let mut failures = 0;
         loop {
             let pause = tokio::select! {
                 _ = shutdown.wait() => return Ok(()),
-                outcome = self.refresh() => match outcome {
+                outcome = self.refresh(&dialer) => match outcome {
                     Ok(new) => {
                         failures = 0;
                         tracing::info!(until = new, "the map of the network was brought up to date");
@@ -143,9 +144,9 @@ impl Snapshots {
     }
 
     /// One snapshot: what changed since the last one, whose time is stored with the graph.
-    async fn refresh(&self) -> Result<u32, SnapshotError> {
+    async fn refresh(&self, dialer: &Dialer) -> Result<u32, SnapshotError> {
         let since = self.graph.get_last_rapid_gossip_sync_timestamp().unwrap_or(0);
-        let bytes = fetch::get(&format!("{}/{since}", self.url), LIMITS).await?;
+        let bytes = fetch::get(dialer, &format!("{}/{since}", self.url), LIMITS).await?;
         let rapid = Arc::clone(&self.rapid);
         tokio::task::spawn_blocking(move || rapid.update_network_graph(&bytes))
             .await
@@ -237,7 +238,7 @@ mod tests {
             let url = fetch::tests::server([head.into_bytes(), body].concat(), false).await;
             let source = GossipSource::Rapid(url);
             let gossip = Gossip::open(&store.kv(), Network::Regtest, &Arc::new(Logger), &source).expect("opens");
-            let outcome = gossip.snapshots.expect("asked for").refresh().await;
+            let outcome = gossip.snapshots.expect("asked for").refresh(&Dialer::new(None)).await;
             assert_eq!(outcome.ok(), (channels == 1).then_some(time));
             assert_eq!(gossip.graph.read_only().channels().len(), channels);
         }

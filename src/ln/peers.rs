@@ -22,11 +22,12 @@ use tokio::task::JoinSet;
 
 use super::backoff::{Dial, jitter};
 pub use super::dialling::ConnectError;
-use super::dialling::{ADDRESSES_AT_MOST, Dialler, Target};
+use super::dialling::{ADDRESSES_AT_MOST, Dialler};
 use super::events::Dial as Wanted;
 use super::types::{ChannelManager, PeerManager, Presence};
 use super::{Ln, now};
 use crate::config::HostPort;
+use crate::dial::Dialer;
 use crate::store::{Store, StoreError};
 use crate::task::Shutdown;
 
@@ -109,9 +110,10 @@ impl Listening {
 
 impl Peers {
     /// Of this node. Nothing happens before [`Self::keep`] and [`Self::serve`].
-    pub fn new(ln: &Ln) -> Self {
+    pub fn new(ln: &Ln, out: Dialer) -> Self {
         Self(Arc::new(Inner {
             dialler: Dialler {
+                out,
                 us: ln.node_id(),
                 manager: Arc::clone(&ln.peers),
                 graph: Arc::clone(&ln.graph),
@@ -178,7 +180,7 @@ impl Peers {
 
     /// Connects now; done at once when it is connected already. Does not remember it.
     pub async fn connect(&self, node_id: PublicKey, address: &HostPort) -> Result<(), ConnectError> {
-        self.0.dialler.dial(node_id, &Target::from(address)).await
+        self.0.dialler.dial(node_id, address).await
     }
 
     /// Connects to a peer that is remembered, has channels with us, or announces where it is.
@@ -277,7 +279,8 @@ impl Peers {
                 _ = shutdown.wait() => return Ok(()),
                 Some(wanted) = wanted.recv() => wanted,
             };
-            let mut targets: Vec<Target> = addresses.iter().filter_map(Target::announced).collect();
+            let mut targets: Vec<HostPort> =
+                addresses.iter().filter_map(|address| self.0.dialler.announced(address)).collect();
             targets.extend(self.0.dialler.targets(&node_id, &self.0.stored()));
             targets.truncate(ADDRESSES_AT_MOST);
             tokio::select! {
@@ -334,7 +337,7 @@ impl Inner {
         next
     }
 
-    async fn try_peer(self: Arc<Self>, node_id: PublicKey, targets: Vec<Target>) {
+    async fn try_peer(self: Arc<Self>, node_id: PublicKey, targets: Vec<HostPort>) {
         let outcome = self.dialler.dial_all(node_id, &targets).await;
         if let Err(error) = &outcome {
             tracing::debug!(peer = %node_id, %error, "not connected");

@@ -15,6 +15,7 @@ use super::peers::{Listening, Peers};
 use super::restore::Restored;
 use super::{Ln, background};
 use crate::config::Identity;
+use crate::dial::Dialer;
 use crate::task::Tasks;
 
 /// A Lightning node at work.
@@ -36,6 +37,8 @@ pub struct Doors<'a> {
     pub listening: Listening,
     /// Whom the event handler wants to talk to.
     pub wanted: mpsc::Receiver<Wanted>,
+    /// The way out.
+    pub dialer: Dialer,
 }
 
 impl Restored {
@@ -46,17 +49,17 @@ impl Restored {
         F: Future<Output = Result<(), ReplayEvent>> + Send + 'static,
     {
         let Self { ln, gossip, snapshots, .. } = self;
-        let Doors { identity, listening, wanted } = doors;
+        let Doors { identity, listening, wanted, dialer } = doors;
         let announcer = Announcer::new(Arc::clone(&ln.channels), Arc::clone(&ln.peers), identity)?;
         let tip = ln.synced().await;
         tracing::info!(height = tip.height, node_id = %ln.node_id(), "lightning begins");
-        let peers = Peers::new(&ln);
+        let peers = Peers::new(&ln, dialer.clone());
         let shutdown = tasks.shutdown();
         tasks.spawn("ln", background::run(ln.clone(), gossip, peers.clone(), handle, shutdown.clone()));
         tasks.spawn("ln-sweeps", Arc::clone(&ln.sweeps).run(ln.tip.clone(), shutdown.clone()));
         tasks.spawn("ln-housekeeping", background::housekeeping(ln.clone(), shutdown.clone()));
         if let Some(snapshots) = snapshots {
-            tasks.spawn("ln-gossip", snapshots.run(shutdown.clone()));
+            tasks.spawn("ln-gossip", snapshots.run(dialer.clone(), shutdown.clone()));
         }
         let addresses = listening.addresses();
         tasks.spawn("ln-listen", peers.clone().serve(listening, shutdown.clone()));

@@ -21,6 +21,7 @@ use crate::chain::io::Watch;
 use crate::chain::params::Params;
 use crate::chain::tree::HeaderTree;
 use crate::config::{Config, HostPort};
+use crate::dial::Dialer;
 use crate::engine::{FeeBook, WatchInbox};
 use crate::keys::{Kept, Seed};
 use crate::ledger::Ledger;
@@ -107,7 +108,7 @@ impl Node {
         }
         feeder.apply(&chain.news(None, None, Some(chain.height())), chain);
         let (_, wanted) = mpsc::channel(1);
-        let doors = Doors { identity: &config.node, listening, wanted };
+        let doors = Doors { identity: &config.node, listening, wanted, dialer: Dialer::new(None) };
         let running = restored.start(&tasks, doors, handle).await.expect("starts");
         Self { running, tasks, shutdown, events, store, feeder, packages, _watches }
     }

@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use super::error::{Code, NodeError};
 use super::views::{AuditDisagreement, AuditRequest, BlockId, ChainAudit, NoOpinion, Verdict};
 use super::{Answer, Node, Parts, unix_now};
-use crate::config::ServerAddr;
-use crate::ln::audit::{self, Block, Comparison, Opinion, Question, Subject};
+use crate::config::{Login, ServerAddr};
+use crate::dial::DialError;
+use crate::ln::audit::{self, Block, Comparison, Opinion, Question, Subject, Through};
 use crate::source::pool::Role;
 use crate::task::Shutdown;
 
@@ -110,7 +111,9 @@ impl Node {
             without_opinion: Vec::new(),
         };
         for Candidate { url, serves_us } in candidates {
-            let question = Question { server: url.clone(), genesis, watched: watched.clone() };
+            let proxy = parts.dialer.proxy_for(&format!("audit {url}"));
+            let proxy = proxy.map(|(at, Login { user, password })| Through { proxy: at.to_string(), user, password });
+            let question = Question { server: url.clone(), proxy, genesis, watched: watched.clone() };
             match look(parts, &question, begun).await? {
                 Outcome::NoOpinion(why) => audit.without_opinion.push(NoOpinion { server: url, why }),
                 Outcome::Compared { tip, ours, comparison } => {
@@ -135,7 +138,7 @@ impl Node {
 
 /// Asks one server, again while the stories differ.
 async fn look(parts: &Parts, question: &Question, begun: Instant) -> Answer<Outcome> {
-    if let Err(why) = can_speak(&question.server) {
+    if let Err(why) = can_speak(&question.server).and_then(|()| can_reach(question)) {
         return Ok(Outcome::NoOpinion(why));
     }
     let mut looks = 0;
@@ -161,6 +164,12 @@ fn can_speak(url: &str) -> Result<(), String> {
         Some(("tcp" | "ssl", _)) => Ok(()),
         _ => Err("LDK's engine is built here for Electrum servers only, and this is none".into()),
     }
+}
+
+/// Its client would look an onion address up.
+fn can_reach(question: &Question) -> Result<(), String> {
+    let onion = question.server.parse::<ServerAddr>().is_ok_and(|server| server.at.is_onion());
+    if onion && question.proxy.is_none() { Err(DialError::Onion.to_string()) } else { Ok(()) }
 }
 
 /// Whom to ask, in this order: servers that do not serve us, then those that do.

@@ -7,6 +7,7 @@ mod audit;
 mod channels;
 pub mod check;
 pub mod error;
+mod fees;
 mod hold;
 mod locked;
 mod money;
@@ -26,6 +27,7 @@ use bitcoin::secp256k1::PublicKey;
 
 use crate::clock::unix_now;
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::engine::{Caution, EngineHandle, FeeBook};
 use crate::ledger::Ledger;
 use crate::ln::Ln;
@@ -36,6 +38,7 @@ use crate::ln::recovery::Recovery;
 use crate::ln::send::Payer;
 use crate::ln::start::Running;
 use crate::ln::vault::Vault;
+use crate::source::tls::pins::Certificates;
 use crate::store::Mark;
 use crate::task::{StopReason, Tasks};
 use crate::wallet::Wallet;
@@ -77,6 +80,8 @@ struct Parts {
     ledger: Ledger,
     wallet: Wallet,
     engine: EngineHandle,
+    certificates: Arc<Certificates>,
+    dialer: Dialer,
     fees: FeeBook,
     caution: Caution,
     ln: Ln,

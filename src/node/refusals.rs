@@ -76,10 +76,9 @@ impl From<ConnectError> for NodeError {
     fn from(error: ConnectError) -> Self {
         let code = match error {
             ConnectError::Ourselves | ConnectError::NoAddress => Code::BadRequest,
-            ConnectError::Resolve(..)
-            | ConnectError::Unreachable(..)
-            | ConnectError::Refused(_)
-            | ConnectError::Timeout(_) => Code::PeerUnavailable,
+            ConnectError::Unreachable(..) | ConnectError::Refused(_) | ConnectError::Timeout(..) => {
+                Code::PeerUnavailable
+            }
             ConnectError::Stopping => Code::NotReady,
         };
         Self::new(code, error.to_string())

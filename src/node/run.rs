@@ -17,6 +17,7 @@ use super::recovery::{give_channels_up, take_up};
 use super::{Node, Parts, audit};
 use crate::clock;
 use crate::config::Config;
+use crate::dial::Dialer;
 use crate::engine::{self, Caution, Engine, FeeBook, Listener, WatchInbox};
 use crate::keys::Seed;
 use crate::ledger::Ledger;
@@ -35,6 +36,7 @@ use crate::ln::send::{Payer, PayerParts};
 use crate::ln::settings::user_config;
 use crate::ln::start::Doors as Entrance;
 use crate::ln::vault;
+use crate::source::road::Road;
 use crate::store::Store;
 use crate::task::Shutdown;
 use crate::wallet::Wallet;
@@ -50,6 +52,7 @@ struct Ready {
     restored: Restored,
     events: Events,
     dials: mpsc::Receiver<Dial>,
+    dialer: Dialer,
     listening: Listening,
 }
 
@@ -111,7 +114,9 @@ impl Opened {
         let mut listeners: Vec<Arc<dyn Listener>> =
             vec![Arc::new(wallet.clone()), restored.listener(), purposes.clone()];
         listeners.extend(recovery.clone().map(|recovery| recovery as Arc<dyn Listener>));
-        let pool = engine::pool(config, &store)?;
+        let dialer = Dialer::new(config.proxy.clone());
+        let certificates = engine::certificates(&store);
+        let pool = engine::pool(config, &Road::new(dialer.clone(), certificates.clone()), &store)?;
         let engine_parts = engine::Parts {
             machine,
             pool,
@@ -172,6 +177,8 @@ impl Opened {
             ledger,
             wallet,
             engine: handle,
+            certificates,
+            dialer: dialer.clone(),
             fees,
             caution,
             ln,
@@ -181,7 +188,7 @@ impl Opened {
         };
         let first = node.0.restored.set(parts).is_ok();
         debug_assert!(first, "a node is restored once");
-        Ok(Ready { restored, events: Events::new(context, tasks.shutdown().clone()), dials, listening })
+        Ok(Ready { restored, events: Events::new(context, tasks.shutdown().clone()), dials, dialer, listening })
     }
 }
 
@@ -217,7 +224,7 @@ async fn unlocked(node: &Node, key: Key) -> Result<Seed, NodeError> {
 
 /// Waits for the first tip, settles what a crash left open, and lets LDK, peers and events begin.
 async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
-    let Ready { restored, events, dials, listening } = ready;
+    let Ready { restored, events, dials, dialer, listening } = ready;
     let tip = restored.ln().synced().await;
     tracing::info!(height = tip.height, "the chain is known");
     node.blocking(|node| settle(node.parts()?)).await?;
@@ -230,7 +237,7 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
         async move { events.handle(event).await }
     };
     let running = restored
-        .start(tasks, Entrance { identity: &node.config().node, listening, wanted: dials }, handle)
+        .start(tasks, Entrance { identity: &node.config().node, listening, wanted: dials, dialer }, handle)
         .await
         .map_err(|error| failed("announce the node", &error))?;
     if let Some(recovery) = node.parts()?.recovery.clone() {

@@ -1,18 +1,43 @@
 //! Requests about servers.
 
 use super::error::{Code, NodeError};
-use super::views::{Ban, Done, Server, ServerDetail};
+use super::views::{Ban, ChangedKey, Done, Server, ServerDetail, TrustKey, Trusted};
 use super::{Answer, Node, unix};
 use crate::chain::machine::Coverage;
+use crate::config::HostPort;
 use crate::source::TlsState;
 use crate::source::pool::{Role, ServerStatus};
+use crate::source::tls::pins::{Changed, Pin, TrustError};
 
 impl Node {
     /// All configured servers, in their order.
     pub async fn servers(&self) -> Answer<Vec<ServerDetail>> {
-        let state = self.parts()?.engine.state();
+        let parts = self.parts()?;
+        let (state, alarms) = (parts.engine.state(), parts.certificates.alarms());
+        let changed = |at: &HostPort| alarms.iter().find(|(server, _)| server == at).map(|(_, changed)| *changed);
         let all = state.servers.iter().zip(&state.coverage);
-        Ok(all.map(|(status, coverage)| detail(status, coverage, state.height)).collect())
+        Ok(all
+            .map(|(status, coverage)| ServerDetail {
+                changed_key: changed(&status.addr.at).map(changed_key),
+                ..detail(status, coverage, state.height)
+            })
+            .collect())
+    }
+
+    /// Accepts the key that a server shows instead of the known one. The request names it as a person has read it: what
+    /// is shown by now may be a third one. The server is tried at once.
+    pub async fn trust_server(&self, server: String, request: TrustKey) -> Answer<Trusted> {
+        self.blocking(move |node| {
+            let parts = node.parts()?;
+            let bad = |what: &str| NodeError::new(Code::BadRequest, format!("that is not {what}"));
+            let at: HostPort = server.trim().parse().map_err(|_| bad("a server as host:port"))?;
+            let key = request.key.trim().parse().map_err(|_| bad("a key: it has 64 hex digits"))?;
+            let accepted = parts.certificates.trust(&at, key).map_err(|error| not_trusted(&at, &error))?;
+            tracing::warn!(server = %at, %key, "a changed key is accepted");
+            parts.engine.retry();
+            Ok(Trusted { server: at.to_string(), key: key.to_string(), by_authority: accepted == Pin::Authority })
+        })
+        .await
     }
 
     /// Lifts the ban of a host, and forgets what else speaks against its servers.
@@ -115,6 +140,24 @@ fn detail(status: &ServerStatus, coverage: &Coverage, height: u32) -> ServerDeta
         trouble: why.or_else(|| status.last_error.clone()),
         retry_at,
         ban,
+        changed_key: None,
+    }
+}
+
+fn changed_key(changed: Changed) -> ChangedKey {
+    let known = match changed.known {
+        Pin::Authority => None,
+        Pin::Key(key) => Some(key.to_string()),
+    };
+    ChangedKey { known, shown: changed.shown.to_string(), vouched: changed.vouched }
+}
+
+fn not_trusted(at: &HostPort, error: &TrustError) -> NodeError {
+    match error {
+        TrustError::NoAlarm => NodeError::new(Code::NotFound, format!("{at}: {error}")),
+        TrustError::Other(_) => NodeError::new(Code::Refused, format!("{at}: {error}; nothing was accepted"))
+            .hint("somebody may be in between; look at `lightnode servers` again"),
+        TrustError::Pins(_) => NodeError::new(Code::Internal, format!("{at}: {error}; nothing was accepted")),
     }
 }
 

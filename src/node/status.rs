@@ -97,6 +97,9 @@ impl Node {
 
     fn waits(&self, parts: &Parts, engine: &EngineState, recovery: Option<&RecoveryState>) -> Vec<String> {
         let mut waits = waits_for(engine);
+        waits.extend(parts.certificates.alarms().into_iter().map(|(server, _)| {
+            format!("your word on {server}, which shows another key than before (`lightnode servers trust {server}`)")
+        }));
         let (reserve, confirmed) = (parts.channels.reserve_sat(), parts.wallet.balance(0).confirmed_sat);
         if confirmed < reserve {
             waits.push(format!(

@@ -2,6 +2,7 @@
 //!
 //! Amounts are integers with their unit in the name; times are unix seconds; hashes and keys are lower-case hex.
 
+mod fees;
 mod servers;
 
 use std::fmt;
@@ -9,7 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-pub use servers::{AlarmView, Ban, LeastCovered, ServerDetail};
+pub use fees::{FeeEstimate, FeeLimits, FeeSource, FeeTarget, Fees};
+pub use servers::{AlarmView, Ban, ChangedKey, LeastCovered, ServerDetail, TrustKey, Trusted};
 
 /// State of the node, in every answer of `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls::pins::{Changed, KeyHash};
 use super::untrusted::Untrusted;
+use crate::config::HostPort;
+use crate::dial::DialError;
 use crate::text::escape;
 
 /// What went wrong, by what to do about it. The cause is inside, in our own words.
@@ -27,20 +30,17 @@ pub enum SourceError {
 /// A connection that cannot be made or went away.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Trouble {
-    /// Its name has no address.
-    #[error("the name of the server has no address")]
-    NoAddress(#[source] Option<Arc<io::Error>>),
-    /// None of its addresses can be connected to.
-    #[error("cannot connect to the server: {}", .0.kind())]
-    Unreachable(#[source] Arc<io::Error>),
+    /// There is no way to it.
+    #[error("no connection to the server: {0}")]
+    Dial(#[source] Arc<DialError>),
     /// The connection was not usable in time.
     #[error("the server could not be connected to within {} s", .0.as_secs())]
     ConnectDeadline(Duration),
     /// The TLS handshake failed.
     #[error("no secure connection to the server: {}", escape(&.0.to_string()))]
     Tls(#[source] Arc<io::Error>),
-    /// The pin of the certificate could not be read or written.
-    #[error("the server's certificate could not be looked up or remembered")]
+    /// The pin of the key could not be read or written.
+    #[error("the server's key could not be looked up or remembered")]
     Pins(#[source] Arc<PinsError>),
     /// This request has no answer in time; others have.
     #[error("the server did not answer within {} s", .0.as_secs())]
@@ -104,14 +104,27 @@ pub enum Unfit {
     #[error("the server speaks protocol {0}; needed is 1.4 to 1.6")]
     Protocol(Untrusted),
     /// It is reached over Tor only.
-    #[error("onion addresses need Tor, which is not supported yet")]
+    #[error("onion addresses need a proxy: set `proxy`, as in proxy = \"socks5://127.0.0.1:9050\"")]
     Onion,
-    /// Its certificate is not the one known. Somebody may be in between.
-    #[error("the server's certificate is not the one seen before; it is not used until the change is accepted")]
-    PinChanged,
+    /// Its key is not the one known. Somebody may be in between.
+    #[error(
+        "the server's key has changed: known is {}, it shows {}; somebody may be in between, so it is not used until \
+         `lightnode servers trust {server}`",
+        changed.known,
+        changed.shown
+    )]
+    KeyChanged {
+        /// Which one.
+        server: HostPort,
+        /// From what to what.
+        changed: Changed,
+    },
+    /// Its key is not the configured one.
+    #[error("the server's key is not the configured one, it shows {0}; it is not used until `pin` is set to that")]
+    OtherKey(KeyHash),
 }
 
 /// Pins could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("the pins of certificates cannot be used: {0}")]
+#[error("the pins of keys cannot be used: {0}")]
 pub struct PinsError(pub String);

@@ -15,6 +15,8 @@ pub mod esplora;
 pub mod fees;
 pub mod pool;
 pub mod rejection;
+pub mod road;
+pub mod tls;
 pub mod untrusted;
 
 use std::future::Future;

@@ -86,6 +86,13 @@ impl Daemon {
         std::fs::write(self.folder.join("lightnode.toml"), text).expect("the test's own folder");
     }
 
+    /// Puts a setting of no section before all others.
+    pub(crate) fn prepend(&self, line: &str) {
+        let file = self.folder.join("lightnode.toml");
+        let text = std::fs::read_to_string(&file).expect("the test's own folder");
+        std::fs::write(&file, format!("{line}\n{text}")).expect("the test's own folder");
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) fn started(mut self) -> Self {
         self.start();

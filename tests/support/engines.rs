@@ -10,8 +10,10 @@ use lightning::util::logger::{Logger, Record};
 use lightning_transaction_sync::ElectrumSyncClient;
 use lightnode::chain::io::{BlockRef, Owners, Watch};
 use lightnode::config::Config;
+use lightnode::dial::Dialer;
 use lightnode::engine::{self, Engine, EngineError, EngineHandle, EngineState, FeeBook, Phase, WatchInbox};
 use lightnode::ln::confirm::{Confirmable, Feeder};
+use lightnode::source::road::Road;
 use lightnode::store::Store;
 use lightnode::task::{Shutdown, StopReason};
 use tempfile::TempDir;
@@ -68,9 +70,10 @@ impl Ours {
         let told = tip.map_or(ours, |(height, hash)| BlockRef { height, hash });
         let feeder = Feeder::new(vec![Confirmable { name: "recorder", confirm: self.recorder.clone(), told }]);
         let fees = FeeBook::load(&store, &config.fees).expect("a good store");
+        let road = Road::new(Dialer::new(None), engine::certificates(&store));
         let parts = engine::Parts {
             machine,
-            pool: engine::pool(&config, &store).expect("a good store"),
+            pool: engine::pool(&config, &road, &store).expect("a good store"),
             store: store.clone(),
             listeners: vec![Arc::new(feeder)],
             inbox: receiver,

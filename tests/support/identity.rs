@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use bitcoin::hashes::{Hash, sha256};
+use rcgen::{Certificate, CertificateParams, CertifiedKey, KeyPair, PublicKeyData, generate_simple_self_signed};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -13,6 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 pub(crate) struct Identity {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
+    public_key: Vec<u8>,
     key: PrivatePkcs8KeyDer<'static>,
     key_pem: String,
 }
@@ -22,17 +24,35 @@ impl Identity {
     pub(crate) fn new() -> Self {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).expect("ring makes keys");
+        Self::of(&cert, &signing_key)
+    }
+
+    fn of(certificate: &Certificate, key: &KeyPair) -> Self {
         Self {
-            certificate: cert.der().clone(),
-            certificate_pem: cert.pem(),
-            key: signing_key.serialize_der().into(),
-            key_pem: signing_key.serialize_pem(),
+            certificate: certificate.der().clone(),
+            certificate_pem: certificate.pem(),
+            public_key: key.subject_public_key_info(),
+            key: key.serialize_der().into(),
+            key_pem: key.serialize_pem(),
         }
     }
 
     /// The certificate as it travels, for a client that wants to trust or pin it.
     pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// SHA-256 of its public key, as a configuration pins it.
+    pub(crate) fn key_hash(&self) -> String {
+        sha256::Hash::hash(&self.public_key).to_string()
+    }
+
+    /// Another certificate of the same key, as when it is renewed.
+    pub(crate) fn renewed(&self) -> Self {
+        let key = KeyPair::from_pem(&self.key_pem).expect("our own key");
+        let params = CertificateParams::new(vec!["renewed.example".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("ring signs");
+        Self::of(&certificate, &key)
     }
 
     /// Writes certificate and key as PEM files into `folder` and returns their paths.

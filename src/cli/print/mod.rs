@@ -5,6 +5,7 @@ mod audit;
 mod book;
 mod channels;
 mod database;
+mod fees;
 mod layout;
 mod money;
 mod servers;
@@ -14,8 +15,9 @@ pub(super) use audit::audit;
 pub(super) use book::{entry, history, outcome};
 pub(super) use channels::{channels, closing, opened, peer, peers};
 pub(super) use database::database;
+pub(super) use fees::fees;
 pub(super) use money::{address, balance, decoded, invoice, sent};
-pub(super) use servers::servers;
+pub(super) use servers::{changed_key, servers, trusted};
 pub(super) use status::{backup, status};
 
 use crate::text::escape_whole;

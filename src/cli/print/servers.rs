@@ -3,7 +3,7 @@
 use super::layout::{Align, Table};
 use super::{count, safe, verbatim};
 use crate::amount::grouped;
-use crate::api::types::ServerDetail;
+use crate::api::types::{ChangedKey, ServerDetail, Trusted};
 use crate::cli::when::{relative, short, span};
 
 pub(in crate::cli) fn servers(servers: &[ServerDetail], now: u64, verbose: bool) -> String {
@@ -81,13 +81,20 @@ fn notes(server: &ServerDetail, now: u64) -> Vec<String> {
             format!("suspect: {}", safe(fault))
         });
     }
+    if let Some(changed) = &server.changed_key {
+        notes.push("ALARM: it shows another key than the known one; it is not used".to_owned());
+        notes.push(format!("known {}", known(changed)));
+        notes.push(format!("shown {}", verbatim(&changed.shown)));
+        notes.push(vouched(changed).to_owned());
+        notes.push(format!("`lightnode servers trust {}` accepts it", host(&server.address)));
+    }
     match (&server.ban, &server.trouble) {
         (Some(ban), _) => {
             notes.push(format!("banned until {} UTC: {}", short(ban.until), safe(&ban.reason)));
             notes.push(format!("`lightnode servers forgive {}` lifts the ban", host(&server.address)));
         }
-        (None, Some(trouble)) => notes.push(safe(trouble)),
-        (None, None) => {}
+        (None, Some(trouble)) if server.changed_key.is_none() => notes.push(safe(trouble)),
+        (None, _) => {}
     }
     if let Some(at) = server.retry_at.filter(|at| server.ban.is_none() && *at > now) {
         notes.push(format!("tried again {}", relative(at, now)));
@@ -95,12 +102,37 @@ fn notes(server: &ServerDetail, now: u64) -> Vec<String> {
     notes
 }
 
+/// What a person has to compare before a key is accepted.
+pub(in crate::cli) fn changed_key(address: &str, changed: &ChangedKey) -> String {
+    format!(
+        "{} shows another key than the known one. Either its operator has made a new one, or somebody is in between.\n\n\
+         known  {}\nshown  {}\n       {}\n\nIf you can, compare what is shown with what its operator says. Accept it? [y/N]",
+        verbatim(address),
+        known(changed),
+        verbatim(&changed.shown),
+        vouched(changed)
+    )
+}
+
+pub(in crate::cli) fn trusted(trusted: &Trusted) -> String {
+    let now = if trusted.by_authority { "every certificate that an authority vouches for" } else { "this key" };
+    format!("{}: {now} is accepted from now on; the server is tried at once\n", verbatim(&trusted.server))
+}
+
+fn known(changed: &ChangedKey) -> String {
+    changed.known.as_deref().map_or("any key, in a certificate that an authority vouches for".to_owned(), verbatim)
+}
+
+fn vouched(changed: &ChangedKey) -> &'static str {
+    if changed.vouched { "an authority vouches for the new one" } else { "the new one is self-signed" }
+}
+
 fn protection(word: &str) -> String {
     match word {
         "clear" => "clear text".to_owned(),
         "authority" => "TLS, certificate of an authority".to_owned(),
-        "pinned" => "TLS, known certificate".to_owned(),
-        "first_use" => "TLS, new certificate".to_owned(),
+        "pinned" => "TLS, known key".to_owned(),
+        "first_use" => "TLS, new key".to_owned(),
         other => safe(other),
     }
 }
@@ -170,19 +202,42 @@ mod tests {
             "\
 SERVER                     ROLE        TIP      HEARD  SCORE  TOLD
 ssl://a.example:50002      in use  812,345  5 seconds      0  channels
-  ElectrumX 1.20\\u{1b}[2J · protocol 1.4 · TLS, known certificate · 42 ms
+  ElectrumX 1.20\\u{1b}[2J · protocol 1.4 · TLS, known key · 42 ms
   21 scripts told up to block 812,345
   does not serve 1 script
 tcp://[2001:db8::1]:50001  banned        -      never      0  nothing
   banned until 1970-01-31 00:00 UTC: it sent a forged header
   `lightnode servers forgive 2001:db8::1` lifts the ban
 tcp://10.0.0.1:50001       in use  812,340   1 second     10  no scripts
-  trusted · protocol 1.4 · TLS, known certificate · 42 ms
+  trusted · protocol 1.4 · TLS, known key · 42 ms
   5 blocks behind
   demoted: it is behind
 "
         );
         assert!(servers(&[], 0, false).contains("[[server]]"));
+    }
+
+    #[test]
+    fn a_changed_key_is_shown_beside_the_known_one_in_full_and_with_the_way_out() {
+        let changed = ChangedKey { known: Some("ab".repeat(32)), shown: "cd".repeat(32), vouched: false };
+        let server = ServerDetail {
+            address: "ssl://a.example:50002".into(),
+            role: "unusable".into(),
+            trouble: Some("the server's key has changed".into()),
+            changed_key: Some(changed.clone()),
+            ..ServerDetail::default()
+        };
+        let drawn = servers(&[server], 0, false);
+        for line in [
+            "  ALARM: it shows another key than the known one; it is not used\n".to_owned(),
+            format!("  known {}\n  shown {}\n  the new one is self-signed\n", "ab".repeat(32), "cd".repeat(32)),
+            "  `lightnode servers trust a.example` accepts it\n".to_owned(),
+        ] {
+            assert!(drawn.contains(&line), "{drawn}");
+        }
+        let asked = changed_key("ssl://a.example:50002", &ChangedKey { known: None, vouched: true, ..changed });
+        assert!(asked.contains("known  any key, in a certificate that an authority vouches for\n"), "{asked}");
+        assert!(asked.contains(&format!("shown  {}\n       an authority vouches", "cd".repeat(32))), "{asked}");
     }
 
     #[test]

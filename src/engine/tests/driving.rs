@@ -112,7 +112,8 @@ pub(super) fn run_on(
         let (heard, inbox) = (heard.clone(), inbox.clone());
         Arc::new(Listening { who, heard, inbox, then: Mutex::new(then), broken, believes }) as Arc<dyn Listener>
     };
-    let limits = config::Fees { max_sat_per_vb: 500, fallback_sat_per_vb: 10 };
+    let limits =
+        config::Fees { min_sat_per_vb: 1, max_sat_per_vb: 500, fallback_sat_per_vb: 10, max_factor_per_hour: 4 };
     let fees = FeeBook::load(&store, &limits).unwrap();
     let parts = Parts {
         machine: restore(&store, Network::Regtest).unwrap(),
@@ -334,7 +335,8 @@ async fn fee_claims_reach_the_book_and_the_disk() {
     eventually("learnt", || async { rig.fees.within(2) == 2000 }).await;
     let dir = rig.stop().await;
     let store = Store::open(dir.path(), Network::Regtest, [1, 2, 3, 4]).unwrap();
-    let limits = config::Fees { max_sat_per_vb: 500, fallback_sat_per_vb: 10 };
+    let limits =
+        config::Fees { min_sat_per_vb: 1, max_sat_per_vb: 500, fallback_sat_per_vb: 10, max_factor_per_hour: 4 };
     assert_eq!(FeeBook::load(&store, &limits).unwrap().within(2), 2000);
 }
 

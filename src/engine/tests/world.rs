@@ -198,7 +198,7 @@ impl Source for Dialed {
     fn connect(&self, id: SourceId, events: EventSink) -> BoxFuture<'_, Result<Connected, SourceError>> {
         Box::pin(async move {
             if self.0.unreachable.load(Ordering::Relaxed) {
-                return Err(Trouble::NoAddress(None).into());
+                return Err(Trouble::Closed.into());
             }
             let (asked, requests) = mpsc::unbounded_channel();
             let session = Line { server: self.0.clone(), asked };

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use electrum_client::{Client, ClientType, Config, ElectrumApi, Error};
+use electrum_client::{Client, ClientType, Config, ElectrumApi, Error, Socks5Config};
 use lightning::chain::transaction::OutPoint;
 use lightning::chain::{Filter, WatchedOutput};
 use lightning::util::logger::{Logger, Record};
@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::parent::DEADLINE;
 use super::recorder::Recorder;
-use super::{Opinion, Question};
+use super::{Opinion, Question, Through};
 use crate::text::clip;
 
 /// The longest question, in bytes: some hundred bytes for each of 100,000 outputs.
@@ -60,7 +60,9 @@ fn limit() {
 
 /// Asks LDK's engine.
 fn form(question: &Question) -> Opinion {
-    let config = Config::builder().timeout(Some(SILENCE_SECS)).retry(0).validate_domain(true).build();
+    let proxy = question.proxy.clone();
+    let proxy = proxy.map(|Through { proxy, user, password }| Socks5Config::with_credentials(proxy, user, password));
+    let config = Config::builder().timeout(Some(SILENCE_SECS)).retry(0).validate_domain(true).socks5(proxy).build();
     if let Err(opinion) = greet(question, &config) {
         return opinion;
     }

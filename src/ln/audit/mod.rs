@@ -57,10 +57,23 @@ impl Watched {
 pub struct Question {
     /// `tcp://host:port` or `ssl://host:port`.
     pub server: String,
+    /// Go there through this SOCKS5 proxy.
+    pub proxy: Option<Through>,
     /// The first block of the network.
     pub genesis: BlockHash,
     /// What to look for.
     pub watched: Watched,
+}
+
+/// A SOCKS5 proxy, and who we are to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Through {
+    /// `host:port`
+    pub proxy: String,
+    /// Login.
+    pub user: String,
+    /// Login.
+    pub password: String,
 }
 
 /// A block, as a server names it.

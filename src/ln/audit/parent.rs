@@ -89,7 +89,7 @@ mod tests {
     async fn asked(script: &str, deadline: Duration) -> String {
         let genesis = genesis_block(bitcoin::Network::Regtest).block_hash();
         // More than a pipe holds, so that a child that does not read is in the way.
-        let question = Question { server: "x".repeat(200_000), genesis, watched: Watched::default() };
+        let question = Question { server: "x".repeat(200_000), proxy: None, genesis, watched: Watched::default() };
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
         match bounded(command, deadline, &question).await {

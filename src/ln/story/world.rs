@@ -225,7 +225,7 @@ impl Node {
         let local = HostPort { host: "127.0.0.1".into(), port: 0 };
         let listening = Listening::bind(&[local]).await.unwrap();
         let address = listening.addresses()[0].to_string().parse().unwrap();
-        let peers = Peers::new(&ln);
+        let peers = Peers::new(&ln, crate::dial::Dialer::new(None));
         let node = Self {
             ln,
             peers,

@@ -46,6 +46,36 @@ pub struct ServerDetail {
     /// When it is tried again, unless it is in use (unix seconds).
     pub retry_at: Option<u64>,
     pub ban: Option<Ban>,
+    /// Present while it shows another key than the known one; it is not used then.
+    pub changed_key: Option<ChangedKey>,
+}
+
+/// A server shows another key than it has to. Keys are SHA-256 of a SubjectPublicKeyInfo, in hex.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedKey {
+    /// The known one; absent: any, with a certificate that a public authority vouches for.
+    pub known: Option<String>,
+    pub shown: String,
+    /// A public authority vouches for what is shown.
+    pub vouched: bool,
+}
+
+/// `POST /v1/servers/{host}/trust`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustKey {
+    /// The key that was read and is accepted, as `shown` has it.
+    pub key: String,
+}
+
+/// What is accepted from a server from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// `host:port`
+    pub server: String,
+    pub key: String,
+    /// Any certificate that a public authority vouches for, as the shown one is; not this key alone.
+    pub by_authority: bool,
 }
 
 /// Why a server is not used at all.

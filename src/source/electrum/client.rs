@@ -167,12 +167,11 @@ impl Caller {
                 }
             }
         }
-        if claims.estimates.is_empty() {
-            match self.call("mempool.get_fee_histogram", "[]".into()).await {
-                Ok(raw) => claims.histogram = replies::histogram(&raw)?,
-                Err(SourceError::Refused(why)) => tracing::debug!("no fee histogram: {why}"),
-                Err(error) => return Err(error),
-            }
+        let histogram = self.call("mempool.get_fee_histogram", "[]".into()).await;
+        match histogram.and_then(|raw| replies::histogram(&raw)) {
+            Ok(histogram) => claims.histogram = histogram,
+            Err(SourceError::Refused(why)) => tracing::debug!("no fee histogram: {why}"),
+            Err(error) => return Err(error),
         }
         Ok(claims)
     }

@@ -5,17 +5,11 @@ use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::super::error::Trouble;
+use super::super::road::Stream;
 use super::wire::{self, MAX_LINE};
-
-/// A stream in both directions.
-pub(in crate::source) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-/// A stream of whatever transport.
-pub(in crate::source) type Stream = Box<dyn Io>;
 
 /// How much is read at once.
 const CHUNK: usize = 16 * 1024;

@@ -9,30 +9,23 @@
 
 mod client;
 mod connection;
-pub(super) mod dial;
 mod handshake;
 mod lines;
-pub mod pins;
 pub mod replies;
-mod spki;
-mod tls;
 pub mod wire;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 
 use super::error::{SourceError, Trouble};
+use super::road::{Dialed, Guard, Road};
 use super::{BoxFuture, Connected, EventSink, Source};
 use crate::chain::io::SourceId;
 use crate::config::{Server, ServerAddr};
-
-use dial::Dialed;
-use pins::{Pinning, Pins};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -55,19 +48,20 @@ impl Default for Limits {
 pub struct Electrum {
     addr: ServerAddr,
     genesis: BlockHash,
-    pinning: Pinning,
+    guard: Guard,
+    road: Road,
     limits: Limits,
 }
 
 impl Electrum {
-    /// A configured server, to be used only if its chain begins with `genesis`.
-    pub fn new(server: Server, genesis: BlockHash, pins: Arc<dyn Pins>, limits: Limits) -> Self {
-        let pinning = Pinning { configured: server.pin, pins };
-        Self { addr: server.address, genesis, pinning, limits }
+    /// A configured server, to be reached over `road`, and to be used only if its chain begins with `genesis`.
+    pub fn new(server: Server, genesis: BlockHash, road: Road, limits: Limits) -> Self {
+        let guard = Guard::of(&server);
+        Self { addr: server.address, genesis, guard, road, limits }
     }
 
     async fn establish(&self, id: SourceId, events: EventSink) -> Result<Connected, SourceError> {
-        let dialed = dial::dial(&self.addr, &self.pinning).await?;
+        let dialed = self.road.open(&self.addr.at, self.guard).await?;
         self.greet(dialed, id, events).await
     }
 

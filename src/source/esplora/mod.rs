@@ -46,9 +46,8 @@ use std::time::Duration;
 use bitcoin::BlockHash;
 use tokio::time::{Instant, timeout};
 
-use super::electrum::dial::{self, Dialed};
-use super::electrum::pins::{Pinning, Pins};
 use super::error::{SourceError, Trouble, Unfit};
+use super::road::{Dialed, Guard, Road};
 use super::{BoxFuture, Connected, EventSink, Source};
 use crate::chain::io::SourceId;
 use crate::config::{Server, ServerAddr};
@@ -83,19 +82,21 @@ pub struct Esplora {
 #[derive(Clone)]
 struct Door {
     addr: ServerAddr,
-    pinning: Pinning,
+    guard: Guard,
+    road: Road,
 }
 
 impl Door {
     async fn open(&self) -> Result<Dialed, SourceError> {
-        dial::dial(&self.addr, &self.pinning).await
+        self.road.open(&self.addr.at, self.guard).await
     }
 }
 
 impl Esplora {
-    /// A configured server, to be used only if its chain begins with `genesis`.
-    pub fn new(server: Server, genesis: BlockHash, pins: Arc<dyn Pins>, limits: Limits) -> Self {
-        let door = Door { addr: server.address, pinning: Pinning { configured: server.pin, pins } };
+    /// A configured server, to be reached over `road`, and to be used only if its chain begins with `genesis`.
+    pub fn new(server: Server, genesis: BlockHash, road: Road, limits: Limits) -> Self {
+        let guard = Guard::of(&server);
+        let door = Door { addr: server.address, guard, road };
         Self { door, genesis, limits, gate: Arc::default() }
     }
 

@@ -172,7 +172,7 @@ fn with_all_banned_there_is_no_server_and_no_ban_is_lifted_by_need() {
 fn a_server_with_a_changed_pin_waits_for_a_person() {
     let (mut pool, now) = (pool(&["a:1"], 1), Instant::now());
     let (id, _) = pool.next(now).unwrap();
-    assert_eq!(pool.ended(id, &Unfit::PinChanged.into(), now), None);
+    assert_eq!(pool.ended(id, &Unfit::Onion.into(), now), None);
     assert!(matches!(pool.status(now)[0].role, Role::Unusable { .. }));
     assert!(pool.next(now).is_none());
     assert_eq!(pool.retry_at(now), Some(now + UNUSABLE_WAIT));

@@ -60,7 +60,7 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- TLS certificates as first seen, by host:port.
+-- What servers have to show, by host:port: SHA-256 of a public key, or zeros for a certificate authority's word.
 CREATE TABLE pin (
     server TEXT PRIMARY KEY,
     hash   BLOB NOT NULL CHECK (length(hash) = 32)

@@ -19,15 +19,15 @@ fn values_are_kept_by_name() {
 }
 
 #[test]
-fn certificates_are_pinned_by_server_and_can_be_forgotten() {
+fn keys_are_pinned_by_server_and_can_be_replaced() {
     let (_dir, store) = fresh();
     assert_eq!(store.pin("a.example:50002").unwrap(), None);
     store.set_pin("a.example:50002", [1; 32]).unwrap();
     store.set_pin("a.example:50003", [2; 32]).unwrap();
     assert_eq!(store.pin("a.example:50002").unwrap(), Some([1; 32]));
-    assert!(store.remove_pin("a.example:50002").unwrap());
-    assert!(!store.remove_pin("a.example:50002").unwrap());
-    assert_eq!(store.pin("a.example:50002").unwrap(), None);
+    store.set_pin("a.example:50002", [3; 32]).unwrap();
+    assert_eq!(store.pin("a.example:50002").unwrap(), Some([3; 32]));
+    assert_eq!(store.pin("a.example:50003").unwrap(), Some([2; 32]));
 }
 
 #[test]

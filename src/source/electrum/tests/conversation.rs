@@ -282,6 +282,7 @@ async fn fee_claims_are_read_without_floating_point() {
         ("blockchain.estimatefee", "0.0001"),
         ("blockchain.estimatefee", "-1"),
         ("blockchain.estimatefee", "1e400"),
+        ("mempool.get_fee_histogram", "[[30.5,20000],[1,-7]]"),
     ];
     let ((), claims) = tokio::join!(talk.server.serve(&script), claims);
     let estimates = vec![(2, 20_001), (6, 10_000)];

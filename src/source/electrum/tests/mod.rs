@@ -16,12 +16,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexS
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinHandle;
 
-use super::dial::Dialed;
-use super::lines::Stream;
-use super::pins::MemoryPins;
 use super::{Electrum, Limits};
 use crate::chain::io::{ScriptHash, SourceId};
 use crate::config::Server;
+use crate::dial::Dialer;
+use crate::source::road::{Dialed, Road, Stream};
+use crate::source::tls::pins::{Certificates, MemoryPins};
 use crate::source::{Connected, EVENT_CAPACITY, Event, Session, SourceError, TlsState};
 
 const ME: SourceId = SourceId(1);
@@ -39,9 +39,12 @@ fn script(byte: u8) -> ScriptHash {
 }
 
 fn electrum(addr: &str) -> Electrum {
-    let pins = Arc::new(MemoryPins::default());
     let server = Server { address: addr.parse().unwrap(), trusted: false, pin: None };
-    Electrum::new(server, genesis(), pins, Limits::default())
+    Electrum::new(server, genesis(), road(Arc::new(Certificates::new(MemoryPins::default()))), Limits::default())
+}
+
+fn road(certificates: Arc<Certificates>) -> Road {
+    Road::new(Dialer::new(None), certificates)
 }
 
 /// The server's end, played by the test.

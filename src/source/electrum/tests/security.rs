@@ -1,4 +1,4 @@
-//! TLS: pins at first use, changed certificates, certificates of version 1.
+//! TLS: pins at first use, changed keys, renewed certificates, certificates of version 1.
 
 use std::net::SocketAddr;
 
@@ -10,8 +10,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion, crypto, version};
 
-use super::super::pins::{AUTHORITY, Pins};
 use super::*;
+use crate::source::tls::pins::{Changed, KeyHash, Pin, Pins};
 use crate::source::{Source, Trouble, Unfit};
 
 /// Made by `openssl req -new -key … | openssl x509 -req -signkey …`, as ElectrumX's manual has it: version 1.
@@ -52,21 +52,27 @@ async fn serve(listener: &TcpListener, (certificate, key): &Identity, tls: &'sta
 
 struct Client {
     electrum: Electrum,
-    pins: Arc<MemoryPins>,
+    certificates: Arc<Certificates>,
     listener: TcpListener,
 }
 
 impl Client {
     async fn new() -> Self {
-        Self::with_pin(None).await
+        Self::with(None, None).await
     }
 
-    async fn with_pin(pin: Option<[u8; 32]>) -> Self {
+    /// With a configured pin, and with what is remembered of the server.
+    async fn with(pin: Option<[u8; 32]>, known: Option<Pin>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
-        let pins = Arc::new(MemoryPins::default());
+        let pins = MemoryPins::default();
+        if let Some(known) = known {
+            pins.set(&address.to_string().parse().unwrap(), known).unwrap();
+        }
+        let certificates = Arc::new(Certificates::new(pins));
         let server = Server { address: format!("ssl://{address}").parse().unwrap(), trusted: false, pin };
-        Self { electrum: Electrum::new(server, genesis(), pins.clone(), Limits::default()), pins, listener }
+        let road = road(Arc::clone(&certificates));
+        Self { electrum: Electrum::new(server, genesis(), road, Limits::default()), certificates, listener }
     }
 
     async fn connect(
@@ -82,43 +88,84 @@ impl Client {
         tokio::join!(serve(&self.listener, identity, tls), connect).1
     }
 
-    fn pin(&self) -> Option<[u8; 32]> {
-        self.pins.get(self.electrum.addr()).unwrap()
+    fn pin(&self) -> Option<Pin> {
+        self.certificates.known(&self.electrum.addr().at).unwrap()
     }
 }
 
+fn changed(outcome: &Result<TlsState, SourceError>) -> Option<Changed> {
+    match outcome {
+        Err(SourceError::Unusable(Unfit::KeyChanged { changed, .. })) => Some(*changed),
+        _ => None,
+    }
+}
+
+/// SHA-256 of its SubjectPublicKeyInfo, as webpki finds it.
+fn key_of((certificate, _): &Identity) -> KeyHash {
+    let read = tokio_rustls::rustls::server::ParsedCertificate::try_from(certificate).unwrap();
+    let spki = read.subject_public_key_info();
+    sha256::Hash::hash(&spki).to_byte_array().into()
+}
+
 #[tokio::test]
-async fn a_self_signed_certificate_is_pinned_at_first_use_and_a_changed_one_refused() {
+async fn a_key_is_pinned_at_first_use_and_another_one_refused_until_it_is_accepted() {
     let client = Client::new().await;
     let (ours, other) = (self_signed(), self_signed());
     assert_eq!(client.connect(&ours, &version::TLS13).await.unwrap(), TlsState::FirstUse);
-    let pin = client.pin();
-    assert!(pin.is_some_and(|pin| pin != AUTHORITY));
+    let pin = Pin::Key(key_of(&ours));
+    assert_eq!(client.pin(), Some(pin));
     assert_eq!(client.connect(&ours, &version::TLS13).await.unwrap(), TlsState::Pinned);
+    let shown = Changed { known: pin, shown: key_of(&other), vouched: false };
     for tls in [&version::TLS12, &version::TLS13] {
-        let changed = client.connect(&other, tls).await;
-        assert!(matches!(changed, Err(SourceError::Unusable(Unfit::PinChanged))), "{changed:?}");
+        assert_eq!(changed(&client.connect(&other, tls).await), Some(shown));
     }
-    assert_eq!(client.pin(), pin);
+    assert_eq!(client.certificates.alarms(), [(client.electrum.addr().at.clone(), shown)]);
+    assert_eq!(client.pin(), Some(pin));
     assert_eq!(client.connect(&ours, &version::TLS12).await.unwrap(), TlsState::Pinned);
+    assert!(client.certificates.alarms().is_empty());
+
+    assert!(changed(&client.connect(&other, &version::TLS13).await).is_some());
+    client.certificates.trust(&client.electrum.addr().at, shown.shown).unwrap();
+    assert_eq!(client.connect(&other, &version::TLS13).await.unwrap(), TlsState::Pinned);
+    assert!(changed(&client.connect(&ours, &version::TLS13).await).is_some());
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_of_the_same_key_is_no_change() {
+    let client = Client::new().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let issue = |name: &str| -> Identity {
+        let made = rcgen::CertificateParams::new([name.to_string()]).unwrap().self_signed(&key).unwrap();
+        (made.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+    };
+    let (first, renewed) = (issue("localhost"), issue("another.example"));
+    assert_ne!(first.0, renewed.0);
+    assert_eq!(client.connect(&first, &version::TLS13).await.unwrap(), TlsState::FirstUse);
+    assert_eq!(client.connect(&renewed, &version::TLS13).await.unwrap(), TlsState::Pinned);
 }
 
 #[tokio::test]
 async fn a_self_signed_certificate_does_not_replace_one_that_was_vouched_for() {
-    let client = Client::new().await;
-    client.pins.set(client.electrum.addr(), AUTHORITY).unwrap();
-    let outcome = client.connect(&self_signed(), &version::TLS13).await;
-    assert!(matches!(outcome, Err(SourceError::Unusable(Unfit::PinChanged))), "{outcome:?}");
+    let client = Client::with(None, Some(Pin::Authority)).await;
+    let stranger = self_signed();
+    let outcome = client.connect(&stranger, &version::TLS13).await;
+    let shown = Changed { known: Pin::Authority, shown: key_of(&stranger), vouched: false };
+    assert_eq!(changed(&outcome), Some(shown));
 }
 
 #[tokio::test]
 async fn a_configured_pin_alone_decides() {
     let ours = self_signed();
-    let client = Client::with_pin(Some(sha256::Hash::hash(&ours.0).to_byte_array())).await;
+    let client = Client::with(Some(key_of(&ours).into()), None).await;
     assert_eq!(client.connect(&ours, &version::TLS13).await.unwrap(), TlsState::Pinned);
-    let other = client.connect(&self_signed(), &version::TLS13).await;
-    assert!(matches!(other, Err(SourceError::Unusable(Unfit::PinChanged))), "{other:?}");
+    let stranger = self_signed();
+    let other = client.connect(&stranger, &version::TLS13).await;
+    assert!(
+        matches!(&other, Err(SourceError::Unusable(Unfit::OtherKey(shown))) if *shown == key_of(&stranger)),
+        "{other:?}"
+    );
     assert_eq!(client.pin(), None);
+    assert!(client.certificates.alarms().is_empty(), "only the configuration can accept it");
 }
 
 #[tokio::test]

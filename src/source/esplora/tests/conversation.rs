@@ -5,7 +5,6 @@ use bitcoin::{BlockHash, Transaction};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::super::super::electrum::pins::MemoryPins;
 use super::super::super::{
     BroadcastError, EVENT_CAPACITY, Event, Rejection, Session, Source, SourceError, TlsState, Trouble, Unfit,
 };
@@ -13,6 +12,9 @@ use super::super::{Esplora, Limits};
 use super::{Say, Server, genesis, http, id, mine, missing, ok, outside, pays};
 use crate::chain::io::{Reply, Request, SourceId, Status};
 use crate::config;
+use crate::dial::Dialer;
+use crate::source::road::Road;
+use crate::source::tls::pins::{Certificates, MemoryPins};
 
 pub(super) const LIMITS: Limits =
     Limits { connect: Duration::from_secs(5), request: Duration::from_secs(5), poll: Duration::from_millis(80) };
@@ -25,12 +27,8 @@ pub(super) struct Line {
 
 pub(super) fn source(server: &Server, limits: Limits, genesis: BlockHash) -> Esplora {
     let address = format!("http://127.0.0.1:{}", server.port).parse().unwrap();
-    Esplora::new(
-        config::Server { address, trusted: false, pin: None },
-        genesis,
-        Arc::new(MemoryPins::default()),
-        limits,
-    )
+    let road = Road::new(Dialer::new(None), Arc::new(Certificates::new(MemoryPins::default())));
+    Esplora::new(config::Server { address, trusted: false, pin: None }, genesis, road, limits)
 }
 
 pub(super) async fn try_connect(source: &Esplora) -> Result<Line, SourceError> {

@@ -1,12 +1,17 @@
-//! TLS with two ways to trust: public authorities, else the certificate seen at first use.
+//! TLS with two ways to trust: public authorities, else the key seen at first use.
 //!
 //! A large part of the public servers is self-signed, so the Electrum wallet's way is taken: authorities first, then
-//! pin. A server once vouched for must stay so; a pinned certificate must stay the same; a change is an alarm and ends the
+//! pin. A server once vouched for must stay so; a pinned key must stay the same; a change is an alarm and ends the
 //! handshake. The handshake's signature is always verified: the server has the key that it shows.
+//!
+//! Decision: what is pinned is the key, not the certificate, so that a renewed certificate of the same key is no alarm
+//! (servers renew them every few months). The cost: a server cannot be told to distrust an old certificate of its key.
+
+pub mod pins;
+mod spki;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bitcoin::hashes::{Hash, sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,22 +23,33 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::super::TlsState;
-use super::super::error::{SourceError, Trouble, Unfit};
-use super::pins::{AUTHORITY, Pinning};
-use super::spki::{Spki, of_certificate};
-use crate::config::ServerAddr;
+use super::TlsState;
+use super::error::{SourceError, Trouble, Unfit};
+use crate::config::HostPort;
+
+use pins::{Certificates, Changed, KeyHash, Pin};
+use spki::{Spki, of_certificate};
+
+/// What one server's key is held against.
+#[derive(Clone)]
+pub(super) struct Pinning {
+    /// Configured by a person: it alone will do.
+    pub(super) configured: Option<KeyHash>,
+    /// Remembered.
+    pub(super) certificates: Arc<Certificates>,
+}
 
 /// Makes the connection secure, or fails. Never falls back to clear text.
 pub(super) async fn secure(
     tcp: TcpStream,
-    server: &ServerAddr,
+    server: &HostPort,
     pinning: &Pinning,
 ) -> Result<(TlsStream<TcpStream>, TlsState), SourceError> {
-    let pins = &pinning.pins;
-    let known = match pinning.configured {
-        Some(pin) => Some(pin),
-        None => pins.get(server).map_err(|error| Trouble::Pins(Arc::new(error)))?,
+    let Pinning { configured, certificates } = pinning;
+    let pins = |error| Trouble::Pins(Arc::new(error));
+    let known = match configured {
+        Some(key) => Some(Pin::Key(*key)),
+        None => certificates.known(server).map_err(pins)?,
     };
     let verifier = Arc::new(Verifier::new(known).map_err(tls_error)?);
     let config = ClientConfig::builder_with_provider(verifier.provider.clone())
@@ -42,28 +58,32 @@ pub(super) async fn secure(
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
         .with_no_client_auth();
-    let name = ServerName::try_from(server.host().to_string())
-        .map_err(|error| Trouble::Tls(Arc::new(std::io::Error::other(error))))?;
-    let stream = match TlsConnector::from(Arc::new(config)).connect(name, tcp).await {
-        Ok(stream) => stream,
-        Err(_) if verifier.found() == Some(Found::Changed) => return Err(Unfit::PinChanged.into()),
-        Err(error) => return Err(Trouble::Tls(Arc::new(error)).into()),
-    };
-    let state = match verifier.found() {
-        Some(Found::Authority) => TlsState::Authority,
-        Some(Found::Pin(_)) if known.is_some() => TlsState::Pinned,
-        Some(Found::Pin(_)) => TlsState::FirstUse,
-        Some(Found::Changed) | None => return Err(Unfit::PinChanged.into()),
-    };
-    // Only now: the server has proved to own the key.
-    if known.is_none() {
-        let pin = match verifier.found() {
-            Some(Found::Pin(pin)) => pin,
-            _ => AUTHORITY,
-        };
-        pins.set(server, pin).map_err(|error| Trouble::Pins(Arc::new(error)))?;
+    let name = ServerName::try_from(server.host.clone()).map_err(tls_error)?;
+    let outcome = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    match (outcome, verifier.found()) {
+        (Ok(stream), Some(Found::Good(shown))) => {
+            // Only now: the server has proved to own the key.
+            if configured.is_none() {
+                certificates.shown(server, known, shown).map_err(pins)?;
+            }
+            Ok((stream, state(known, shown)))
+        }
+        (_, Some(Found::Bad(Changed { shown, .. }))) if configured.is_some() => Err(Unfit::OtherKey(shown).into()),
+        (_, Some(Found::Bad(changed))) => {
+            certificates.alarm(server, changed);
+            Err(Unfit::KeyChanged { server: server.clone(), changed }.into())
+        }
+        (Err(error), _) => Err(Trouble::Tls(Arc::new(error)).into()),
+        (Ok(_), None) => Err(Trouble::Garbled("a handshake without a certificate").into()),
     }
-    Ok((stream, state))
+}
+
+fn state(known: Option<Pin>, shown: Pin) -> TlsState {
+    match (shown, known) {
+        (Pin::Authority, _) => TlsState::Authority,
+        (Pin::Key(_), Some(_)) => TlsState::Pinned,
+        (Pin::Key(_), None) => TlsState::FirstUse,
+    }
 }
 
 fn tls_error(error: impl std::error::Error + Send + Sync + 'static) -> SourceError {
@@ -73,24 +93,22 @@ fn tls_error(error: impl std::error::Error + Send + Sync + 'static) -> SourceErr
 /// What the certificate turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// Vouched for.
-    Authority,
-    /// Its hash: the known one, or the first.
-    Pin([u8; 32]),
+    /// What it has to be, or the first.
+    Good(Pin),
     /// Not what is known.
-    Changed,
+    Bad(Changed),
 }
 
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
     authorities: Arc<WebPkiServerVerifier>,
-    known: Option<[u8; 32]>,
+    known: Option<Pin>,
     found: Mutex<Option<Found>>,
 }
 
 impl Verifier {
-    fn new(known: Option<[u8; 32]>) -> Result<Self, tokio_rustls::rustls::client::VerifierBuilderError> {
+    fn new(known: Option<Pin>) -> Result<Self, tokio_rustls::rustls::client::VerifierBuilderError> {
         let provider = Arc::new(crypto::ring::default_provider());
         let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
         let authorities = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
@@ -101,12 +119,12 @@ impl Verifier {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self, vouched: bool, shown: [u8; 32]) -> Found {
+    fn judge(&self, vouched: bool, shown: KeyHash) -> Found {
         match self.known {
-            None | Some(AUTHORITY) if vouched => Found::Authority,
-            Some(pin) if pin == shown => Found::Pin(pin),
-            None => Found::Pin(shown),
-            Some(_) => Found::Changed,
+            None | Some(Pin::Authority) if vouched => Found::Good(Pin::Authority),
+            None => Found::Good(Pin::Key(shown)),
+            Some(known) if known == Pin::Key(shown) => Found::Good(known),
+            Some(known) => Found::Bad(Changed { known, shown, vouched }),
         }
     }
 }
@@ -125,12 +143,12 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let vouched = self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now).is_ok();
-        let shown = sha256::Hash::hash(certificate).to_byte_array();
+        let shown = KeyHash::of(key_of(certificate)?.der);
         let found = self.judge(vouched, shown);
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         match found {
-            Found::Changed => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
-            Found::Authority | Found::Pin(_) => Ok(ServerCertVerified::assertion()),
+            Found::Bad(_) => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+            Found::Good(_) => Ok(ServerCertVerified::assertion()),
         }
     }
 
@@ -175,22 +193,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_once_vouched_for_must_stay_so_and_a_pinned_certificate_the_same() {
-        const SHOWN: [u8; 32] = [1; 32];
-        const OTHER: [u8; 32] = [2; 32];
+    fn a_server_once_vouched_for_must_stay_so_and_a_pinned_key_the_same() {
+        let [shown, other] = [[1; 32], [2; 32]].map(KeyHash::from);
+        let bad = |known, vouched| Found::Bad(Changed { known, shown, vouched });
         let cases = [
             // known, vouched for, verdict
-            (None, true, Found::Authority),
-            (None, false, Found::Pin(SHOWN)),
-            (Some(AUTHORITY), true, Found::Authority),
-            (Some(AUTHORITY), false, Found::Changed),
-            (Some(SHOWN), false, Found::Pin(SHOWN)),
-            (Some(SHOWN), true, Found::Pin(SHOWN)),
-            (Some(OTHER), false, Found::Changed),
-            (Some(OTHER), true, Found::Changed),
+            (None, true, Found::Good(Pin::Authority)),
+            (None, false, Found::Good(Pin::Key(shown))),
+            (Some(Pin::Authority), true, Found::Good(Pin::Authority)),
+            (Some(Pin::Authority), false, bad(Pin::Authority, false)),
+            (Some(Pin::Key(shown)), false, Found::Good(Pin::Key(shown))),
+            (Some(Pin::Key(shown)), true, Found::Good(Pin::Key(shown))),
+            (Some(Pin::Key(other)), false, bad(Pin::Key(other), false)),
+            (Some(Pin::Key(other)), true, bad(Pin::Key(other), true)),
         ];
         for (known, vouched, verdict) in cases {
-            assert_eq!(Verifier::new(known).unwrap().judge(vouched, SHOWN), verdict, "{known:?} {vouched}");
+            assert_eq!(Verifier::new(known).unwrap().judge(vouched, shown), verdict, "{known:?} {vouched}");
         }
     }
 }
