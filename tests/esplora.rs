@@ -115,7 +115,7 @@ fn a_deposit_that_is_said_to_be_in_a_block_without_proof_is_not_credited_and_the
             _ => page,
         });
         let txid = world.bitcoind.pay(alice.address(), 70_000).to_string();
-        banned(&world, &alice, "it sent a proof that does not lead to our header");
+        banned(&alice, "it sent a proof that does not lead to our header");
         world.esplora().clear_rule();
         alice.entry(&txid, "pending");
         assert_eq!(alice.balance("onchain_confirmed_sat"), 0);
@@ -139,7 +139,7 @@ fn an_impossible_position_bans_at_the_door() {
             _ => page,
         });
         world.bitcoind.pay(alice.address(), 70_000);
-        banned(&world, &alice, "the server sent a proof for an impossible position");
+        banned(&alice, "the server sent a proof for an impossible position");
     });
 }
 
@@ -160,7 +160,7 @@ fn another_body_than_asked_for_is_refused_and_never_shown_as_a_deposit() {
             _ => page,
         });
         let txid = world.bitcoind.pay(alice.address(), 70_000).to_string();
-        banned(&world, &alice, "it sent another transaction than asked for");
+        banned(&alice, "it sent another transaction than asked for");
         world.esplora().clear_rule();
         alice.balance_is("onchain_pending_sat", 70_000);
         assert_eq!(alice.entry(&txid, "pending")["amount_msat"], 70_000_000);
@@ -198,7 +198,7 @@ fn a_block_whose_header_has_no_work_bans_and_the_chain_is_followed_elsewhere() {
             page
         });
         world.bitcoind.mine(1);
-        banned(&world, &alice, "it sent a header that breaks the rules of the network");
+        banned(&alice, "it sent a header that breaks the rules of the network");
         world.esplora().clear_rule();
         alice.at_height(world.bitcoind.height());
         assert_eq!(alice.json(&["status"])["tip"]["hash"], json!(world.bitcoind.best_hash()));
@@ -378,10 +378,18 @@ fn stats(client: &esplora_client::BlockingClient, script: &bitcoin::Script) -> V
     })
 }
 
-/// Alice is served by the world's Esplora under one name, and could be under another: a ban is of a host.
+/// Alice's wallet is served by the world's Esplora under one name, since she knew no other server at first, and could be
+/// by the same under another: a ban is of a host.
 fn served_by_a_liar(world: &World) -> Daemon {
     let servers = [world.esplora().url(), world.esplora().other_url()];
-    Daemon::with_servers(world, "alice", &servers).started()
+    let mut alice = Daemon::with_servers(world, "alice", &servers[..1]).started();
+    alice.stop();
+    alice.configure(&servers, "");
+    alice.start();
+    alice.ready();
+    let duties = || alice.json(&["servers"])[0]["duties"].clone();
+    eventually("the liar to serve the wallet", duties, |duties| duties.to_string().contains("wallet"));
+    alice
 }
 
 fn lies(world: &World, rule: impl FnMut(&str, Page) -> Page + Send + 'static) {
@@ -395,7 +403,7 @@ fn bent(page: Page, bend: impl FnOnce(&mut Value)) -> Page {
 }
 
 /// Waits until the first server is banned for this reason.
-fn banned(_: &World, node: &Daemon, why: &str) {
+fn banned(node: &Daemon, why: &str) {
     let status =
         eventually("the liar to be banned", || node.answering(), |status| status["servers"][0]["role"] == "banned");
     assert_eq!(status["servers"][0]["trouble"], why, "{status}");

@@ -45,7 +45,10 @@ fn key(script: &Script) -> ScriptKey {
 impl Index {
     pub(crate) fn new(client: Client) -> Self {
         let (chain, heights, txs, spent) = Default::default();
-        Self { client, chain, heights, txs, spent, mempool: BTreeSet::new() }
+        let mut index = Self { client, chain, heights, txs, spent, mempool: BTreeSet::new() };
+        // So that the first question is not the one that waits for it.
+        index.update();
+        index
     }
 
     fn call<T: serde::de::DeserializeOwned>(&self, method: &str, params: &[Value]) -> T {
