@@ -2,7 +2,9 @@
 //!
 //! Amounts are integers with their unit in the name; times are unix seconds; hashes and keys are lower-case hex.
 
+mod audit;
 mod fees;
+mod recovery;
 mod servers;
 
 use std::fmt;
@@ -10,7 +12,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+pub use audit::{AuditDisagreement, AuditRequest, BlockId, ChainAudit, NoOpinion, Verdict};
 pub use fees::{FeeEstimate, FeeLimits, FeeSource, FeeTarget, Fees};
+pub use recovery::{BackupMade, BackupState, LostChannel, RecoveryState};
 pub use servers::{AlarmView, Ban, ChangedKey, LeastCovered, ServerDetail, TrustKey, Trusted};
 
 /// State of the node, in every answer of `status`.
@@ -70,57 +74,6 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<String>,
     pub started_at: u64,
-}
-
-/// A recovery that is under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecoveryState {
-    /// What led to it.
-    pub why: String,
-    pub since: u64,
-    pub channels: Vec<LostChannel>,
-    /// What closes have paid us and the sweeper does not have yet.
-    pub found_sat: u64,
-    /// The scripts of the seed are being looked through.
-    pub looking: bool,
-    /// Height until which later closes are looked for.
-    pub looks_until_height: Option<u32>,
-}
-
-/// A channel that its peer is to close.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostChannel {
-    pub channel_id: String,
-    pub peer: String,
-    pub capacity_sat: u64,
-    /// What closed it, once that is in a block.
-    pub closing_txid: Option<String>,
-    /// In words.
-    pub waits_for: Option<String>,
-}
-
-/// The backup of the channels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackupState {
-    /// The file that is written by itself.
-    pub path: Option<String>,
-    /// When it was last written in this run (unix seconds).
-    pub written_at: Option<u64>,
-    /// Why the last write failed; it is tried again.
-    pub trouble: Option<String>,
-}
-
-/// `POST /v1/backup`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackupMade {
-    /// How many channels it names.
-    pub channels: usize,
-    /// The configured file, if it was written.
-    pub path: Option<String>,
-    /// Why the configured file or command was not served.
-    pub trouble: Option<String>,
-    /// The backup itself, encrypted, in hex.
-    pub content: String,
 }
 
 /// `POST /v1/unlock`
@@ -215,76 +168,6 @@ pub struct ChannelCounts {
     pub opening: usize,
     pub inactive: usize,
     pub closing: usize,
-}
-
-/// `POST /v1/chain/audit`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuditRequest {
-    /// `tcp://host:port` or `ssl://host:port`. Absent: one of the known servers, if possible one that does not serve us.
-    pub server: Option<String>,
-}
-
-/// What LDK's own engine, in shadow, made of the chain, beside what is proven here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChainAudit {
-    /// When it was begun.
-    pub at: u64,
-    pub verdict: Verdict,
-    /// The server that gave the opinion.
-    pub server: Option<String>,
-    /// True when that server also feeds the node's own engine: it cannot tell of what this server hides.
-    pub serves_us: bool,
-    /// Transactions and outputs that were looked for.
-    pub watched: usize,
-    /// Transactions that either side holds for confirmed.
-    pub compared: usize,
-    /// Our best block.
-    pub ours: Option<BlockId>,
-    /// The server's best block.
-    pub theirs: Option<BlockId>,
-    /// In chain order; nothing was done about them.
-    pub disagreements: Vec<AuditDisagreement>,
-    /// Servers that gave none, and why not.
-    pub without_opinion: Vec<NoOpinion>,
-}
-
-/// What an audit came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Agrees,
-    Disagrees,
-    /// No server gave an opinion.
-    NoOpinion,
-}
-
-/// One thing with two stories.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditDisagreement {
-    /// The transaction; absent: the best block itself.
-    pub txid: Option<String>,
-    /// The lowest height that a story names.
-    pub height: Option<u32>,
-    /// The block where it is proven to be; absent: unconfirmed.
-    pub ours: Option<BlockId>,
-    /// The block where LDK's engine was told it is; absent: unconfirmed.
-    pub theirs: Option<BlockId>,
-}
-
-/// A block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlockId {
-    pub height: u32,
-    pub hash: String,
-}
-
-/// A server without an opinion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NoOpinion {
-    pub server: String,
-    /// In words; may quote the server.
-    pub why: String,
 }
 
 /// `GET /v1/balance`

@@ -102,7 +102,7 @@ mod tests {
         let disagreements = vec![found(Some(&spend), None, at(5)), found(None, at(9), at(8))];
         let text = audit(&ChainAudit { verdict: Verdict::Disagrees, disagreements, ..example() }, 1_000_060);
         for part in
-            ["DISAGREES about 2 things", &spend, "not in a block", "in block 5 cdcd", "the best block", "what to do"]
+            ["DISAGREES about 2 things", &spend, "not in a block", "in block 5\n", "the best block", "what to do"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }
