@@ -149,7 +149,7 @@ fn what_is_wrong_is_said_in_words_with_what_to_do() {
     for (damage, check, words) in [
         ("UPDATE header SET header = zeroblob(80) WHERE height = 60", "headers", "link"),
         ("DELETE FROM header WHERE height = 60", "headers", "missing"),
-        ("UPDATE kv SET value = zeroblob(length) WHERE key = 'manager'", "channels", "cannot be read"),
+        ("UPDATE kv SET value = x'ff', length = 1 WHERE key = 'manager'", "channels", "cannot be read"),
         (
             "UPDATE payment SET record = replace(record, '1000000000', '900000000')",
             "wallet",
