@@ -30,6 +30,7 @@ fn a_clock_years_behind_is_said_and_nothing_that_the_node_makes_is_of_the_past()
     let clock = WrongClock::new(world.folder(), -10 * YEAR);
     let mut alice = Daemon::new(&world, "alice");
     alice.start_with(&clock.variables());
+    alice.answering();
     // Headers of a future ten years away are taken, for it is the clock that is wrong.
     alice.at_height(world.bitcoind.height());
     let status = eventually(
@@ -51,6 +52,7 @@ fn a_clock_years_behind_is_said_and_nothing_that_the_node_makes_is_of_the_past()
     let long_ago = bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_owned();
     clock.set(-10 * YEAR);
     alice.start_with(&clock.variables());
+    alice.answering();
     alice.at_height(world.bitcoind.height());
     eventually("it to be expired for alice", || alice.json(&["decode", &long_ago]), |read| read["expired"] == true);
     eventually(
