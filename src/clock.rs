@@ -7,7 +7,7 @@
 //! - Before anything is known of the chain, the year in which this program was written is a lower bound.
 //! - [`unix_now`] is the wall clock, unless that is proven wrong: more than [`LENIENCE`] behind the chain's median time.
 //!   Then it is that time and what has passed since it was told, by a clock that nobody sets. Invoices, the book, bans,
-//!   deadlines and LDK's timers go by it.
+//!   deadlines, certificates and LDK's timers go by it.
 //! - Headers are judged by the wall clock as it is: where it is behind their median, their future is not judged
 //!   (`chain::header`). Waits go by monotonic time everywhere.
 //! - [`look`] compares the wall with monotonic time, and tells of a jump. A clock that runs a little fast or slow, or is
@@ -126,8 +126,8 @@ impl Clock {
     fn trouble(&self, wall: u64, at: Instant) -> Option<String> {
         if let Some(floor) = self.behind(wall, at) {
             return Some(format!(
-                "it is behind the chain's by {} or more: set it. Until then invoices and the book go by the chain's time, \
-                 and certificates and gossip may be refused",
+                "it is behind the chain's by {} or more: set it. Until then invoices, certificates and the book go by \
+                 the chain's time, and gossip may be refused",
                 span(floor - wall)
             ));
         }

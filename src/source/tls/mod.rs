@@ -11,6 +11,7 @@ pub mod pins;
 mod spki;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -19,12 +20,14 @@ use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider, verify_tls13_signature_with_raw_key};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use super::TlsState;
 use super::error::{SourceError, Trouble, Unfit};
+use crate::clock::unix_now;
 use crate::config::HostPort;
 
 use pins::{Certificates, Changed, KeyHash, Pin};
@@ -52,7 +55,7 @@ pub(super) async fn secure(
         None => certificates.known(server).map_err(pins)?,
     };
     let verifier = Arc::new(Verifier::new(known).map_err(tls_error)?);
-    let config = ClientConfig::builder_with_provider(verifier.provider.clone())
+    let config = ClientConfig::builder_with_details(verifier.provider.clone(), Arc::new(ChainTime))
         .with_safe_default_protocol_versions()
         .map_err(tls_error)?
         .dangerous()
@@ -83,6 +86,16 @@ fn state(known: Option<Pin>, shown: Pin) -> TlsState {
         (Pin::Authority, _) => TlsState::Authority,
         (Pin::Key(_), Some(_)) => TlsState::Pinned,
         (Pin::Key(_), None) => TlsState::FirstUse,
+    }
+}
+
+/// The time by which certificates are judged: a machine that wakes up in 1970 takes none for one of the future.
+#[derive(Debug)]
+struct ChainTime;
+
+impl TimeProvider for ChainTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(unix_now())))
     }
 }
 
