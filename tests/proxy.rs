@@ -121,7 +121,7 @@ fn peers_and_snapshots_are_reached_through_the_proxy_too() {
     );
 
     // Nor does LDK's own client leave beside it; whether it and this server understand each other is another matter.
-    alice.json(&["chain", "audit"]);
+    alice.run(&["chain", "audit"]);
     let asked = socks.asked_for(FIRST);
     assert!(asked.iter().all(|asked| asked.by_name), "{asked:?}");
     assert!(
