@@ -56,10 +56,11 @@ impl Claims {
     }
 }
 
-/// A node that comes back at once to a server that it lost.
-fn node(world: &World, server: &Proxy) -> Daemon {
+/// A node that comes back at once to servers that it lost.
+fn node(world: &World, servers: &[&Proxy]) -> Daemon {
     let node = Daemon::new(world, "alice");
-    node.configure(&[server.url()], "[chain]\nmax_backoff_secs = 1\n");
+    let urls: Vec<String> = servers.iter().map(|server| server.url()).collect();
+    node.configure(&urls, "[chain]\nmax_backoff_secs = 1\n");
     node
 }
 
@@ -100,11 +101,36 @@ fn asked_again(node: &Daemon, proxy: &Proxy, there: impl Fn(&Value) -> bool) -> 
 }
 
 #[test]
+fn one_server_of_three_that_claims_absurd_fees_moves_no_rate_and_at_most_doubles_the_urgent_one() {
+    let world = World::new();
+    let (one, two, liar) = (world.proxy(), world.proxy(), world.proxy());
+    Claims::of([30.0, 20.0, 10.0, 5.0]).said_by(&one);
+    Claims::of([30.0, 20.0, 10.0, 5.0]).said_by(&two);
+    // Above the limit, and below what is taken for absurd.
+    Claims::of([9000.0, 9000.0, 9000.0, 9000.0]).with_mempool(json!([[9000.0, 50_000_000]])).said_by(&liar);
+    let all = [&one, &two, &liar];
+    let alice = node(&world, &all).started();
+    alice.funded(&world, 100_000);
+    let fees = heard(&alice, &all);
+    assert_eq!(rates(&fees), [30.0, 20.0, 10.0, 5.0], "{fees}");
+    assert_eq!(urgent(&fees), 40.0, "{fees}");
+    assert_eq!(fees["targets"][1]["from"], "the median of 3 servers");
+
+    for claim in [json!(0), json!(-1), json!(1e300), json!("no")] {
+        Claims::raw(claim.clone()).with_mempool(json!([[-5, 1000]])).said_by(&liar);
+        let nothing = |word: &Value| word["estimates"] == json!([]) && word["next_block_sat_per_vb"].is_null();
+        let fees = asked_again(&alice, &liar, nothing);
+        assert_eq!(rates(&fees), [30.0, 20.0, 10.0, 5.0], "{claim}: {fees}");
+        assert_eq!(urgent(&fees), 20.0, "{claim}: {fees}");
+    }
+}
+
+#[test]
 fn what_the_only_server_claims_stays_within_the_limits_and_is_shown_with_where_it_comes_from() {
     let world = World::new();
     let server = world.proxy();
     Claims::of([9000.0, 20.0, 10.0, 5.0]).with_mempool(json!([[30.0, 50_000_000]])).said_by(&server);
-    let alice = node(&world, &server).started();
+    let alice = node(&world, &[&server]).started();
     alice.funded(&world, 100_000);
     let fees = heard(&alice, &[&server]);
     assert_eq!(rates(&fees), [500.0, 20.0, 10.0, 5.0], "{fees}");
@@ -131,7 +157,7 @@ fn without_estimates_the_mempool_serves_then_the_last_good_rates_and_never_a_flo
     let world = World::new();
     let server = world.proxy();
     Claims::raw(json!("estimates are unavailable")).said_by(&server);
-    let mut alice = node(&world, &server).started();
+    let mut alice = node(&world, &[&server]).started();
     let fees = heard(&alice, &[&server]);
     assert_eq!(rates(&fees), [10.0; 4], "{fees}");
     assert!(fees["targets"][1]["from"].as_str().is_some_and(|from| from.contains("fallback")), "{fees}");
