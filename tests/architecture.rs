@@ -18,22 +18,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ("task", &[]),
     ("logs", &["text"]),
     ("source", &["clock", "chain", "config", "dial", "text"]),
-    ("store", &["chain"]),
+    ("crash", &[]),
+    ("store", &["chain", "crash"]),
     // floor 2
-    ("engine", &["clock", "chain", "config", "dial", "source", "store", "task", "text"]),
+    ("engine", &["clock", "chain", "config", "crash", "dial", "source", "store", "task", "text"]),
     ("ledger", &["clock", "chain", "store"]),
     // floor 3
-    ("wallet", &["clock", "chain", "config", "amount", "keys", "store", "engine", "ledger"]),
+    ("wallet", &["clock", "chain", "config", "amount", "crash", "keys", "store", "engine", "ledger"]),
     // floor 4
     (
         "ln",
-        &["clock", "chain", "config", "amount", "dial", "keys", "task", "text", "store", "engine", "ledger", "wallet"],
+        &[
+            "clock", "chain", "config", "amount", "crash", "dial", "keys", "task", "text", "store", "engine", "ledger",
+            "wallet",
+        ],
     ),
     // floor 5
     (
         "node",
         &[
-            "clock", "chain", "config", "amount", "dial", "keys", "task", "text", "source", "store", "engine",
+            "clock", "chain", "config", "amount", "crash", "dial", "keys", "task", "text", "source", "store", "engine",
             "ledger", "wallet", "ln",
         ],
     ),

@@ -19,10 +19,14 @@ mod cli;
 mod clock;
 /// Configuration: mistakes are named, files that ship with the project hold.
 mod config;
+/// Killed before and after every kind of write, and between a write and the act that follows it.
+mod crash_points;
 /// The database: what an older version wrote is taken over, what a newer one wrote is left alone, and `db check`.
 mod database;
 /// Our engine beside LDK's own, over random chains: the same end, and our calls held to the contract.
 mod differential;
+/// Disks that are full, read-only or broken, and logs that a power cut has torn.
+mod disk;
 /// Several servers: who is told which scripts, who is banned, and what comes of it.
 mod duties;
 /// Esplora servers: what they cost and what they do not get away with.

@@ -4,9 +4,11 @@ use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
 
+use super::driver::blocking;
 use super::fees::FeeRecord;
 use crate::chain::io::{BlockRef, Told};
 use crate::config::HostPort;
+use crate::crash::{self, Point};
 use crate::source::error::PinsError;
 use crate::source::pool::{Banned, Memory};
 use crate::source::tls::pins::{Pin, Pins};
@@ -36,6 +38,15 @@ impl Disk {
         Ok(Self { store, told, home, fees_due: crate::clock::unix_now().saturating_add(FEES_FIRST) })
     }
 
+    /// Writes, again and again while the disk refuses: what was proven is not given up. Others may run meanwhile.
+    pub(super) fn insist<T>(
+        &mut self,
+        mut write: impl FnMut(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let store = self.store.clone();
+        blocking(|| store.insist(StoreError::is_transient, || write(self)))
+    }
+
     pub(super) fn told(&self) -> Option<Told> {
         self.told
     }
@@ -52,6 +63,7 @@ impl Disk {
             return self.store.store_headers(from, headers);
         }
         self.store.store_headers(from, headers)?;
+        crash::passes(Point::HeadersStored);
         self.tell(Told { fork, ..told })
     }
 

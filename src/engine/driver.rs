@@ -20,6 +20,7 @@ use super::{DeliveryError, Listener};
 use crate::chain::io::{Action, Input, Lie, Plan, Report, ScriptHash, ScriptRecord, SourceId, Watch};
 use crate::chain::machine::Machine;
 use crate::clock;
+use crate::crash::{self, Point};
 use crate::source::pool::{Fault, Pool};
 use crate::source::{Connected, EVENT_CAPACITY, Event, EventSink, FeeClaims, Session, SourceError};
 use crate::store::{Store, StoreError};
@@ -210,10 +211,10 @@ impl Engine {
                 }
                 Action::StoreHeaders { from, headers, fork } => {
                     self.write_records()?;
-                    blocking(|| self.disk.headers(from, &headers, fork))?;
+                    self.disk.insist(|disk| disk.headers(from, &headers, fork))?;
                 }
                 Action::StoreOlderHeaders { from, headers } => {
-                    blocking(|| self.disk.store.prepend_headers(from, &headers))?;
+                    self.disk.insist(|disk| disk.store.prepend_headers(from, &headers))?;
                 }
                 Action::StoreHistory(record) => {
                     if self.records.is_empty() {
@@ -235,19 +236,28 @@ impl Engine {
         let records = std::mem::take(&mut self.records);
         match records.is_empty() {
             true => Ok(()),
-            false => Ok(blocking(|| self.disk.store.store_histories(records))?),
+            false => {
+                self.disk.insist(|disk| disk.store.store_histories(records.clone()))?;
+                crash::passes(Point::HistoriesStored);
+                Ok(())
+            }
         }
     }
 
     fn deliver(&mut self, plan: &Plan) -> Result<(), EngineError> {
         let tree = self.machine.tree();
         blocking(|| {
-            self.listeners.iter().try_for_each(|listener| listener.deliver(plan, tree))?;
-            match plan.told() {
-                Some(tip) => self.disk.delivered(tip, plan.fork.is_some()).map_err(EngineError::from),
-                None => Ok(()),
+            for listener in &self.listeners {
+                listener.deliver(plan, tree)?;
+                crash::passes(Point::Delivered);
             }
+            crash::passes(Point::DeliveredAll);
+            Ok::<_, DeliveryError>(())
         })?;
+        if let Some(tip) = plan.told() {
+            self.disk.insist(|disk| disk.delivered(tip, plan.fork.is_some()))?;
+        }
+        crash::passes(Point::DeliveredTold);
         self.drain_inbox();
         if plan.fork.is_some() {
             self.believe();
@@ -306,7 +316,7 @@ impl Engine {
                 let _ = answer.send(Proven { tip: tree.tip(), contains: tree.contains(block), txs });
             }
             Command::Forgive { host, done } => {
-                let banned = blocking(|| self.disk.store.unban(&host))?;
+                let banned = self.disk.insist(|disk| disk.store.unban(&host))?;
                 let known = self.pool.forgive(&host, Instant::now());
                 tracing::info!(%host, banned, known, "a server is forgiven");
                 // Who asked may have gone.

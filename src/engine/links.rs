@@ -2,10 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::driver::{Done, Engine, EngineError, Round, blocking};
+use super::driver::{Done, Engine, EngineError, Round};
 use super::outbox::{self, Sending, Sent};
 use crate::chain::io::{Input, Owners, Refusal, Request, SourceId};
 use crate::clock::unix_now;
+use crate::crash::{self, Point};
 use crate::source::pool::Fault;
 use crate::source::{Connected, Event, FeeClaims, Session, SessionInfo, SourceError, Trouble};
 
@@ -18,7 +19,7 @@ impl Engine {
             self.fees.forget(&addr.to_string());
         }
         match self.pool.ban(id, why, Instant::now()) {
-            Some(ban) => Ok(blocking(|| self.disk.ban(ban))?),
+            Some(ban) => Ok(self.disk.insist(|disk| disk.ban(ban.clone()))?),
             None => Ok(()),
         }
     }
@@ -77,7 +78,7 @@ impl Engine {
             tracing::warn!(server = %session.info().addr, %why, "lost a server");
         }
         match self.pool.ended(id, why, Instant::now()) {
-            Some(ban) => Ok(blocking(|| self.disk.ban(ban))?),
+            Some(ban) => Ok(self.disk.insist(|disk| disk.ban(ban.clone()))?),
             None => Ok(()),
         }
     }
@@ -111,7 +112,7 @@ impl Engine {
         if changed.iter().any(|(_, serves)| serves.wallet) {
             if let Some(home) = self.pool.home() {
                 // Before it is told anything: after a restart it is the same one again.
-                blocking(|| self.disk.home(&home))?;
+                self.disk.insist(|disk| disk.home(&home))?;
             }
         }
         for (source, serves) in &changed {
@@ -175,7 +176,8 @@ impl Engine {
         let estimated = self.fees.learn(&info.addr.to_string(), &claims, unix_now());
         self.pool.heard(id, info);
         tracing::debug!(rates = ?self.fees.view().rates, estimated, "fee rates");
-        Ok(blocking(|| self.disk.fees(self.fees.record()))?)
+        let record = self.fees.record();
+        Ok(self.disk.insist(|disk| disk.fees(record))?)
     }
 
     /// Sends all of the outbox to all servers, after the sending that is under way.
@@ -188,9 +190,9 @@ impl Engine {
             return Ok(());
         }
         let height = self.machine.tree().height();
-        let mut entries = blocking(|| {
-            self.disk.store.outbox_prune(height)?;
-            self.disk.store.outbox()
+        let mut entries = self.disk.insist(|disk| {
+            disk.store.outbox_prune(height)?;
+            disk.store.outbox()
         })?;
         // What is in a block needs no sending, and a server would charge for the refusal. After a reorganisation it is
         // not proven any more, and goes out again.
@@ -223,7 +225,9 @@ impl Engine {
                     tracing::warn!(txid = %sent.txid, why = %sent.note, "transaction not taken, it is sent again")
                 }
             }
-            blocking(|| self.disk.store.outbox_result(sent.txid, sent.verdict(unix_now())))?;
+            crash::passes(Point::OutboxSent);
+            self.disk.insist(|disk| disk.store.outbox_result(sent.txid, sent.verdict(unix_now())))?;
+            crash::passes(Point::OutboxNoted);
         }
         Ok(())
     }

@@ -86,7 +86,8 @@ where
         () = &mut ending => motor.await,
     };
     outcome.map_err(|error| MotorError(error.to_string()))?;
-    last.settle().await.map_err(|error| MotorError(error.to_string()))
+    let settled = last.settle().await.map_err(|error| MotorError(error.to_string()))?;
+    settled.map_err(|error| MotorError(error.to_string()))
 }
 
 /// How long after the start the first round begins, and how long between rounds.

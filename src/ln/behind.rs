@@ -27,6 +27,7 @@ use lightning::ln::types::ChannelId;
 use lightning::sign::ChannelSigner;
 use lightning::types::features::{InitFeatures, NodeFeatures};
 
+use super::outgoing::Outgoing;
 use super::types::{ChannelManager, Signers};
 
 /// BOLT 3: commitment numbers count down from here.
@@ -39,6 +40,7 @@ pub type Behind = Box<dyn Fn(PublicKey, ChannelId) + Send + Sync>;
 pub struct Watchman {
     inner: Arc<ChannelManager>,
     signers: Arc<Signers>,
+    outgoing: Outgoing,
     behind: Behind,
     state: Mutex<State>,
 }
@@ -53,8 +55,9 @@ struct State {
 
 impl Watchman {
     /// Before `inner`; `behind` is called when a peer proves that our state is old.
-    pub fn new(inner: Arc<ChannelManager>, signers: Arc<Signers>, behind: Behind) -> Self {
-        Self { inner, signers, behind, state: Mutex::default() }
+    /// What must not go out before it is on disk waits in `outgoing`.
+    pub fn new(inner: Arc<ChannelManager>, signers: Arc<Signers>, outgoing: Outgoing, behind: Behind) -> Self {
+        Self { inner, signers, outgoing, behind, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,11 +103,13 @@ fn is_ahead(msg: &ChannelReestablish, ours: u64) -> bool {
 impl BaseMessageHandler for Watchman {
     fn get_and_clear_pending_msg_events(&self) -> Vec<MessageSendEvent> {
         self.gather();
-        std::mem::take(&mut self.state().events)
+        let events = std::mem::take(&mut self.state().events);
+        self.outgoing.pass(events)
     }
 
     fn peer_disconnected(&self, their_node_id: PublicKey) {
         self.inner.peer_disconnected(their_node_id);
+        self.outgoing.forget(their_node_id);
         let mut state = self.state();
         state.ours.retain(|(peer, _), _| *peer != their_node_id);
         // It would reach the next connection, beside that one's own.

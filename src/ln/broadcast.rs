@@ -19,6 +19,7 @@ use lightning::chain::chaininterface::BroadcasterInterface;
 use tokio::sync::mpsc;
 
 use super::vault::{Package, Stage};
+use crate::crash::{self, Point};
 use crate::task::Shutdown;
 
 /// The same package is not handed on again for so long; the outbox sends it with each block anyway.
@@ -80,6 +81,7 @@ pub async fn carry<E: Display>(
         if let Err(error) = tell(&package) {
             tracing::error!(%error, "the wallet could not take note of a transaction that lightning broadcasts");
         }
+        crash::passes(Point::BroadcastTold);
         send(package);
     }
 }

@@ -25,6 +25,7 @@ pub mod filter;
 pub mod gate;
 pub mod gossip;
 pub mod logger;
+pub mod outgoing;
 pub mod peers;
 pub mod persist;
 pub mod presence;

@@ -21,6 +21,7 @@ use super::decode;
 use super::settings::FINAL_CLTV;
 use super::types::{ChannelManager, KeysManager};
 use crate::clock::unix_now;
+use crate::crash::{self, Point};
 use crate::ledger::{Ledger, NewInvoice};
 use crate::store::StoreError;
 
@@ -110,6 +111,7 @@ impl Receiver {
             invoice: invoice.to_string(),
             expires_at,
         })?;
+        crash::passes(Point::InvoiceBooked);
         Ok(Made { invoice, expires_at, warning: warning(&channels, amount_msat) })
     }
 

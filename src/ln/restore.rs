@@ -34,6 +34,7 @@ use tokio::sync::mpsc;
 use super::behind::Behind;
 use super::confirm::{Confirmable, Feeder};
 use super::gossip::{Gossip, Snapshots};
+use super::outgoing::Outgoing;
 use super::persist::MAX_PENDING_UPDATES;
 use super::settings::user_config;
 use super::types::*;
@@ -41,6 +42,7 @@ use super::vault::{Halt, MANAGER, Package, Vault};
 use super::{Ln, now};
 use crate::chain::io::BlockRef;
 use crate::config::Config;
+use crate::crash::{self, Point};
 use crate::engine::{FeeBook, WatchInbox};
 use crate::keys::Seed;
 use crate::store::{Mark, Store};
@@ -191,6 +193,7 @@ impl Restored {
                     .map_err(|error| RestoreError::Damaged(format!("channel {id} is not there: {error:?}")))?;
             }
         }
+        let outgoing = Outgoing::new(Arc::clone(&stage));
         let (vault, packages) =
             Vault::new(stage, store.clone(), Arc::clone(&channels), Arc::clone(&chain_monitor), mark, halt);
         let vault = Arc::new(vault);
@@ -213,7 +216,7 @@ impl Restored {
             IgnoringMessageHandler {},
         ));
         let presence = Arc::new(Presence::default());
-        let watchman = Arc::new(Watchman::new(Arc::clone(&channels), Arc::clone(&base.signers), behind));
+        let watchman = Arc::new(Watchman::new(Arc::clone(&channels), Arc::clone(&base.signers), outgoing, behind));
         let peers = Arc::new(PeerManager::new(
             MessageHandler {
                 chan_handler: watchman,
@@ -341,6 +344,7 @@ fn channel_manager(
     let [primary, secondary, key] = MANAGER;
     KVStoreSync::write(&*base.kv, primary, secondary, key, manager.encode())
         .map_err(|error| RestoreError::Write { what: "the new node", why: error.to_string() })?;
+    crash::passes(Point::ManagerMade);
     Ok(manager)
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use super::types::Sweeper;
 use crate::chain::io::BlockRef;
+use crate::crash::{self, Point};
 use crate::task::Shutdown;
 use crate::wallet::Wallet;
 
@@ -55,6 +56,7 @@ impl Sweeps {
             return Ok(());
         }
         self.sweeper.track_spendable_outputs(outputs, channel, false, None).await?;
+        crash::passes(Point::SweepTracked);
         self.tracked.notify_one();
         Ok(())
     }
@@ -67,11 +69,12 @@ impl Sweeps {
     ) -> Result<(), Infallible> {
         loop {
             let outputs = self.sweeper.tracked_spendable_outputs();
-            if is_due(&outputs, self.sweeper.current_best_block().height)
-                && self.sweeper.regenerate_and_broadcast_spend_if_necessary().await.is_err()
-            {
-                // LDK has recorded why: rates, the wallet or the disk. The next block or output tries again.
-                tracing::warn!("outputs of closed channels could not be swept yet");
+            if is_due(&outputs, self.sweeper.current_best_block().height) {
+                match self.sweeper.regenerate_and_broadcast_spend_if_necessary().await {
+                    Ok(()) => crash::passes(Point::SweepMade),
+                    // LDK has recorded why: rates, the wallet or the disk. The next block or output tries again.
+                    Err(()) => tracing::warn!("outputs of closed channels could not be swept yet"),
+                }
             }
             tokio::select! {
                 _ = shutdown.wait() => return Ok(()),

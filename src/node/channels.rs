@@ -10,6 +10,7 @@ use super::refusals::BLIND;
 use super::views::{AddPeer, Channel, CloseChannel, Closing, Done, OpenChannel, Opened, Peer};
 use super::{Answer, Node, parse_node_id, unix};
 use crate::config::{AddressError, HostPort};
+use crate::crash::{self, Point};
 use crate::ln::channels::{ChannelView, Open, Standing};
 use crate::ln::peers::{PeerState, Peers};
 
@@ -35,6 +36,7 @@ impl Node {
             let (parts, running) = node.running()?;
             if let Some(address) = address {
                 running.peers.remember(node_id, &address)?;
+                crash::passes(Point::PeerKept);
             }
             let channels = parts.ln.channels.list_channels_with_counterparty(&node_id).len();
             match running.peers.list()?.into_iter().find(|peer| peer.node_id == node_id) {
@@ -74,7 +76,7 @@ impl Node {
 
     /// Connects if need be, opens, and waits until the funding transaction is on its way or the peer has refused.
     pub async fn open_channel(&self, request: OpenChannel) -> Answer<Opened> {
-        let (parts, running) = self.running()?;
+        let (parts, running) = self.acting()?;
         if let Some(why) = parts.caution.refusing() {
             return Err(NodeError::new(Code::Refused, format!("no channel was opened: {why}")).hint(BLIND));
         }
@@ -90,6 +92,7 @@ impl Node {
         if let Some(address) = address {
             let peers = running.peers.clone();
             self.blocking(move |_| Ok(peers.remember(peer, &address)?)).await?;
+            crash::passes(Point::PeerKept);
         }
         let open = Open {
             peer,
@@ -111,13 +114,21 @@ impl Node {
     /// Closes by agreement, or by force.
     pub async fn close_channel(&self, channel_id: String, request: CloseChannel) -> Answer<Closing> {
         self.blocking(move |node| {
-            let (parts, _) = node.running()?;
+            let (parts, _) = node.acting()?;
             let closing = match request.force {
                 true => parts.channels.force_close(&channel_id)?,
                 false => parts.channels.close(&channel_id)?,
             };
+            crash::passes(Point::CloseAsked);
             // On the disk before it is answered: a close that was promised is not forgotten in a power cut.
-            parts.vault.flush();
+            parts.vault.flush().map_err(|error| {
+                NodeError::new(
+                    Code::Unknown,
+                    format!("the close is begun, but not on disk, and the node is ending: {error}"),
+                )
+                .hint("look at `lightnode channels` after the next start")
+            })?;
+            crash::passes(Point::CloseWritten);
             Ok(Closing { channel_id: closing.channel_id.to_string(), next: closing.next })
         })
         .await

@@ -39,7 +39,7 @@ use crate::ln::send::Payer;
 use crate::ln::start::Running;
 use crate::ln::vault::Vault;
 use crate::source::tls::pins::Certificates;
-use crate::store::Mark;
+use crate::store::{Mark, Store};
 use crate::task::{StopReason, Tasks};
 use crate::wallet::Wallet;
 
@@ -67,6 +67,8 @@ struct Shared {
     hold: Hold,
     /// Of an encrypted seed.
     gate: Option<Gate>,
+    /// Since the database is open.
+    store: OnceLock<Store>,
     /// Since the disk was read.
     restored: OnceLock<Parts>,
     /// Since LDK was told the chain.
@@ -103,6 +105,7 @@ impl Node {
             started_at: unix_now(),
             hold: Hold::default(),
             gate,
+            store: OnceLock::new(),
             restored: OnceLock::new(),
             running: OnceLock::new(),
             auditing: tokio::sync::Mutex::default(),
@@ -123,6 +126,19 @@ impl Node {
             let starting = || NodeError::new(Code::NotReady, "the node is starting: it reads its channels");
             self.locked().unwrap_or_else(starting)
         })
+    }
+
+    /// Why the disk takes nothing, in words; `None`: it does, or is not open yet.
+    fn trouble(&self) -> Option<String> {
+        self.0.store.get().and_then(Store::trouble)
+    }
+
+    /// What can begin something new: [`Self::running`], and the disk can keep it.
+    fn acting(&self) -> Answer<(&Parts, &Running)> {
+        match self.trouble() {
+            Some(why) => Err(refusals::halted(&why)),
+            None => self.running(),
+        }
     }
 
     /// What can be acted with: LDK knows the chain.

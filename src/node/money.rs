@@ -7,6 +7,7 @@ use super::error::{Code, NodeError};
 use super::views::{Balance, ClosingBalance, NewAddress, SendRequest, Sent};
 use super::{Answer, Node, Parts};
 use crate::clock::unix_now;
+use crate::crash::{self, Point};
 use crate::wallet::{SendAmount, Spend};
 
 /// Blocks within which a withdrawal or funding without a rate of its own is to confirm.
@@ -37,6 +38,7 @@ impl Node {
     pub async fn new_address(&self) -> Answer<NewAddress> {
         self.blocking(|node| {
             let made = node.parts()?.wallet.new_address()?;
+            crash::passes(Point::AddressMade);
             Ok(NewAddress { address: made.address.to_string(), reused: made.reused })
         })
         .await
@@ -45,7 +47,7 @@ impl Node {
     /// Builds, signs, books and broadcasts a withdrawal, in this order.
     pub async fn send(&self, request: SendRequest) -> Answer<Sent> {
         self.blocking(move |node| {
-            let (parts, _) = node.running()?;
+            let (parts, _) = node.acting()?;
             let address: Address<NetworkUnchecked> =
                 request.address.trim().parse().map_err(|error| {
                     NodeError::new(Code::BadRequest, format!("that is not a Bitcoin address: {error}"))
@@ -61,6 +63,7 @@ impl Node {
                 force: false,
             })?;
             let txid = parts.wallet.commit(&draft, unix_now())?;
+            crash::passes(Point::SendBooked);
             parts.engine.broadcast(vec![draft.tx.clone()]);
             Ok(Sent {
                 txid: txid.to_string(),

@@ -7,6 +7,7 @@ use super::Node;
 use super::error::{Code, NodeError};
 use super::locked::Gate;
 use crate::config::Config;
+use crate::crash::{self, Point};
 use crate::keys::{Kept, Passphrase, Seed, SeedError};
 use crate::store::{Store, StoreError};
 use crate::task::Tasks;
@@ -36,6 +37,7 @@ pub fn open(config: Config, tasks: Tasks) -> Result<Opened, NodeError> {
     };
     let store = Store::open(dir, config.network, kept.fingerprint())
         .map_err(|error| NodeError::new(Code::Refused, error.to_string()))?;
+    crash::passes(Point::DatabaseMade);
     let (key, gate) = match kept {
         Kept::Open(seed) => (Key::Seed(seed), None),
         Kept::Sealed(sealed) => {
@@ -43,14 +45,19 @@ pub fn open(config: Config, tasks: Tasks) -> Result<Opened, NodeError> {
             (Key::Awaited(seed), Some(gate))
         }
     };
-    Ok(Opened { node: Node::new(config, tasks, gate), key, store })
+    let node = Node::new(config, tasks, gate);
+    let first = node.0.store.set(store.clone()).is_ok();
+    debug_assert!(first, "a node is opened once");
+    Ok(Opened { node, key, store })
 }
 
 /// A new seed; encrypted if there is a passphrase for it.
 fn create(config: &Config) -> Result<Kept, SeedError> {
     let dir = &config.data_dir;
     let passphrase = config.passphrase_file.as_deref().map(Passphrase::from_file).transpose()?;
+    crash::passes(Point::SeedMissing);
     let seed = Seed::create(dir, passphrase.as_ref())?;
+    crash::passes(Point::SeedMade);
     let path = dir.join(crate::keys::SEED_FILE);
     if passphrase.is_some() {
         tracing::warn!(

@@ -24,7 +24,7 @@ impl Node {
     /// Makes an invoice; it is in the book before it is shown.
     pub async fn receive(&self, request: Receive) -> Answer<Invoice> {
         self.blocking(move |node| {
-            let (parts, _) = node.running()?;
+            let (parts, _) = node.acting()?;
             let usual = node.config().payments.invoice_expiry;
             let expiry = request.expiry_secs.map_or(usual, |secs| Duration::from_secs(secs.into()));
             let made =
@@ -69,7 +69,7 @@ impl Node {
 
     /// Begins the payment if none of this hash is under way, and waits for its outcome.
     pub async fn pay(&self, request: Pay) -> Answer<Entry> {
-        let (parts, _) = self.running()?;
+        let (parts, _) = self.acting()?;
         let paid = parts
             .payer
             .pay(Order {

@@ -17,8 +17,20 @@ const RESERVE: &str =
 pub(super) const BLIND: &str =
     "it ends by itself when blocks come; `lightnode servers` shows the servers, and one of your own (trusted) helps";
 
+/// What is to be done about a disk that takes nothing.
+const DISK: &str = "look after the disk (space, mount, cable); it is tried again by itself, and `lightnode status` shows \
+                    when the node goes on";
+
+/// Nothing new is begun while the disk takes nothing.
+pub(super) fn halted(why: &str) -> NodeError {
+    NodeError::new(Code::Refused, format!("the node is halted and begins nothing new: {why}")).hint(DISK)
+}
+
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
+        if error.is_transient() {
+            return Self::new(Code::Refused, error.to_string()).hint(DISK);
+        }
         Self::new(Code::Internal, error.to_string()).hint("look after the disk; what was acknowledged is safe")
     }
 }

@@ -17,6 +17,7 @@ use super::recovery::{give_channels_up, take_up};
 use super::{Node, Parts, audit};
 use crate::clock;
 use crate::config::Config;
+use crate::crash::{self, Point};
 use crate::dial::Dialer;
 use crate::engine::{self, Caution, Engine, FeeBook, Listener, WatchInbox};
 use crate::keys::Seed;
@@ -60,10 +61,20 @@ impl Opened {
     /// Brings the node up; returns when it runs, or when it is to stop before that. What it starts ends with the tasks.
     pub async fn run(self) -> Result<(), NodeError> {
         let node = self.node();
+        let shutdown = node.0.tasks.shutdown().clone();
+        let (store, ending) = (self.store.clone(), shutdown.clone());
+        node.0.tasks.spawn("disk", async move {
+            ending.wait().await;
+            tokio::task::spawn_blocking(move || store.prepare_close()).await
+        });
+        // A disk that is full already would only refuse the first writes.
+        tokio::select! {
+            () = self.store.well() => {}
+            _ = shutdown.wait() => return Ok(()),
+        }
         let Some(turn) = node.turn(&self.store).await? else { return Ok(()) };
         let listening =
             Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
-        let shutdown = node.0.tasks.shutdown().clone();
         node.0.tasks.spawn("clock", watch_clock(shutdown.clone()));
         let Self { node: _, key, store } = self;
         let seed = tokio::select! {
@@ -95,6 +106,7 @@ impl Opened {
         let tip = machine.tree().header_at(machine.tree().height());
         let caution = Caution::new(&config.alarms, tip.map_or(0, |header| header.time));
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
+        crash::passes(Point::WalletMade);
         let ground = Ground {
             config,
             seed,
@@ -150,7 +162,7 @@ impl Opened {
             wallet: wallet.clone(),
             claims: Claims { monitors: ln.chain_monitor.clone(), sweeps: ln.sweeps.clone(), bumper: ln.bumper.clone() },
             desk: desk.clone(),
-            doors: Doors { accept: policy, dial, caution: caution.clone() },
+            doors: Doors { accept: policy, dial, caution: caution.clone(), disk: store.clone() },
         };
         let backups = Backups::new(&ln, seed, config);
         tasks.spawn("backup", backups.clone().keep(restored.vault().changes(), tasks.shutdown().clone()));
@@ -168,6 +180,7 @@ impl Opened {
                 manager: ln.channels.clone(),
                 monitors: ln.chain_monitor.clone(),
                 ledger: ledger.clone(),
+                store: store.clone(),
                 hand_over: desk.hand_over,
                 settings: config.payments.clone(),
                 caution: caution.clone(),
@@ -227,7 +240,11 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
     let Ready { restored, events, dials, dialer, listening } = ready;
     let tip = restored.ln().synced().await;
     tracing::info!(height = tip.height, "the chain is known");
-    node.blocking(|node| settle(node.parts()?)).await?;
+    node.blocking(|node| {
+        let parts = node.parts()?;
+        parts.ln.store.insist(|_: &NodeError| node.trouble().is_some(), || settle(parts))
+    })
+    .await?;
     let (parts, forwarding) = (node.parts()?, user_config(&node.config().channels).channel_config);
     let gate = Gate::new(parts.ln.channels.clone(), parts.caution.clone(), forwarding);
     node.0.tasks.spawn("gate", gate.run(node.0.tasks.shutdown().clone()));

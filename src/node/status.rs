@@ -11,9 +11,17 @@ use crate::engine::{Alarm, EngineState, Phase, Step};
 use crate::ln::channels::Standing;
 
 impl Node {
-    /// Answers in every state.
+    /// Answers in every state, also when the disk does not even let itself be read.
     pub async fn status(&self) -> Answer<Status> {
         clock::look();
+        let known = self.known().await;
+        match self.trouble() {
+            None => known,
+            Some(why) => Ok(Status { state: State::Halted(why), ..known.unwrap_or_else(|_| self.starting()) }),
+        }
+    }
+
+    async fn known(&self) -> Answer<Status> {
         let Ok(parts) = self.parts() else { return Ok(self.starting()) };
         let recovery = parts.recovery_state();
         // One look for all that is said of it.

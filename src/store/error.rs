@@ -101,6 +101,14 @@ pub enum StoreError {
         /// The cause.
         source: Arc<rusqlite::Error>,
     },
+    /// The disk has failed, and has not been well since.
+    #[error("could not {what}: the node is halted, for its disk takes nothing ({why})")]
+    Halted {
+        /// The attempt.
+        what: &'static str,
+        /// What the disk refused.
+        why: String,
+    },
     /// What was read, or was to be written, breaks a rule of the store.
     #[error("could not {what}: {why}")]
     Broken {
@@ -131,33 +139,43 @@ impl StoreError {
         Self::Broken { what, why: why.into() }
     }
 
-    /// True when the same write may well succeed a moment later (disk busy or full, an I/O error).
+    /// True when it is the disk that refuses: the same may succeed when it is well again ([`super::Store::insist`]).
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Sqlite { source, .. } => matches!(
-                source.sqlite_error_code(),
-                Some(
-                    ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::DiskFull
-                        | ErrorCode::SystemIoFailure
-                        | ErrorCode::OutOfMemory
-                )
-            ),
+            Self::Sqlite { source, .. } => by_disk(source),
+            Self::Halted { .. } => true,
             _ => false,
         }
     }
 }
 
+/// The disk is full, busy, read-only or broken.
+pub(super) fn by_disk(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::CannotOpen
+                | ErrorCode::OutOfMemory
+        )
+    )
+}
+
 fn advice(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => {
-            ". The disk is full. Nothing acknowledged is lost; the node must not go on without writing: free some space and \
-             start it again"
+            ". The disk is full. Nothing acknowledged is lost, and nothing goes on without being written: free some space; a \
+             node that runs then goes on by itself"
         }
         Some(ErrorCode::SystemIoFailure) => {
             ". The disk does not take or give data. Nothing acknowledged is lost as long as the disk keeps what it has: look \
-             at the kernel log (dmesg), and replace a failing card before starting again"
+             at the kernel log (dmesg); replace a failing card with the node stopped. If the disk recovers, a node that \
+             runs goes on by itself"
         }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             ". Look at the owner and the mode of the data directory, and whether the disk was remounted read-only"

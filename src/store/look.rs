@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bitcoin::Network;
 
+use super::health::Health;
 use super::lock::DirLock;
 use super::reader::Readers;
 use super::writer::Writer;
@@ -22,7 +23,8 @@ impl Store {
         seen.check_present(&path, schema::Identity { network, fingerprint: seed_fingerprint })?;
         let readers = Readers::only(seen.connection, path.clone());
         let (writer, kv) = (Writer::absent(), Arc::new(kv::Held::default()));
-        Ok(Some(Self(Arc::new(Inner { readers, writer, kv, lock: Mutex::new(lock), path, migrated: false }))))
+        let health = Arc::new(Health::new());
+        Ok(Some(Self(Arc::new(Inner { readers, writer, kv, health, lock: Mutex::new(lock), path, migrated: false }))))
     }
 
     /// What SQLite finds wrong with the file, and rows that refer to nothing; empty when all is well. Reads every page.

@@ -7,6 +7,7 @@
 //! - One thread writes. It commits together what is queued at that moment (group commit), each job in its own
 //!   savepoint, in the order of the calls. A failed job is undone alone; a failed commit fails all of its jobs.
 //! - Readers have their own connections and see whole commits only.
+//! - While the disk refuses, nothing is acknowledged and nothing is lost ([`health`]).
 //! - Only caches (network graph, scorer) and removals that may be replayed are ever held back.
 //!
 //! Decision: a thread and plain blocking calls rather than an async pool. LDK persists from synchronous code, and one
@@ -16,6 +17,7 @@ mod bans;
 mod debounce;
 mod error;
 mod headers;
+mod health;
 mod history;
 mod kv;
 mod lock;
@@ -26,6 +28,7 @@ mod outbox;
 mod peers;
 mod pins;
 mod reader;
+mod reserve;
 mod schema;
 #[cfg(test)]
 mod testing;
@@ -46,8 +49,10 @@ pub use self::mark::{Advance, MARK_FILE, Mark, Standing};
 pub use self::outbox::{OutboxEntry, Verdict};
 pub use self::peers::KnownPeer;
 
+use self::health::Health;
 use self::lock::DirLock;
 use self::reader::Readers;
+use self::reserve::Reserve;
 use self::writer::Writer;
 
 /// Name of the database in the data directory.
@@ -62,6 +67,7 @@ struct Inner {
     readers: Readers,
     writer: Writer,
     kv: Arc<kv::Held>,
+    health: Arc<Health>,
     lock: Mutex<Option<DirLock>>,
     path: PathBuf,
     /// This opening has changed the schema.
@@ -79,9 +85,10 @@ impl Store {
         let identity = schema::Identity { network, fingerprint: seed_fingerprint };
         let schema::Opened { connection, migrated } = schema::open(&path, identity)?;
         let kv = Arc::new(kv::Held::default());
-        let writer = Writer::start(connection, path.clone(), Arc::clone(&kv))?;
+        let (health, reserve) = (Arc::new(Health::new()), Reserve::of(dir));
+        let writer = Writer::start(connection, path.clone(), Arc::clone(&kv), Arc::clone(&health), reserve)?;
         let readers = Readers::new(path.clone());
-        Ok(Self(Arc::new(Inner { readers, writer, kv, lock: Mutex::new(Some(lock)), path, migrated })))
+        Ok(Self(Arc::new(Inner { readers, writer, kv, health, lock: Mutex::new(Some(lock)), path, migrated })))
     }
 
     /// Runs `f` in the writer's transaction and returns when what it did is durable. `what` completes "could not …".
@@ -92,6 +99,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.0.health.check(what)?;
         self.0.writer.write(what, f)
     }
 
@@ -106,7 +114,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.0.writer.write_async(what, f)
+        let queued = self.0.health.check(what).map(|()| self.0.writer.write_async(what, f));
+        async move { queued?.await }
     }
 
     /// As [`Self::write`], but returns at once: done with the next commit, or after half a minute, in the order of the

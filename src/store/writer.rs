@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,14 +13,24 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::error::by_disk;
+use super::health::Health;
 use super::kv::Held;
+use super::reserve::Reserve;
 use super::{StoreError, locked};
+use crate::crash::{self, Point};
 
 /// At most so many jobs share a commit.
 const GROUP: usize = 256;
 
 /// A lazy job waits no longer than this for a commit to ride along with.
 const LAZY: Duration = Duration::from_secs(30);
+
+/// The first and the longest pause before a disk that refused is tried again.
+const TRIALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What a trial writes: about as much as a large commit. A disk with less space than that is still full.
+const TRIAL: i64 = 64 << 10;
 
 pub(super) struct Writer {
     queue: Sender<Message>,
@@ -34,6 +44,8 @@ enum Message {
     Lazy(Box<dyn Job>),
     /// A held value may be due.
     Wake,
+    /// The end is near: space is made, and a disk that refused is tried; then answered.
+    Prepare(SyncSender<()>),
     Stop,
 }
 
@@ -76,11 +88,32 @@ where
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, path: PathBuf, held: Arc<Held>) -> Result<Self, StoreError> {
+    /// Sets the reserve aside, too: without it the disk counts as full.
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        held: Arc<Held>,
+        health: Arc<Health>,
+        reserve: Reserve,
+    ) -> Result<Self, StoreError> {
         let (queue, jobs) = channel();
+        let mut begin = Loop {
+            connection,
+            jobs,
+            held,
+            lazy: Vec::new(),
+            lazy_due: None,
+            health,
+            reserve,
+            failing: None,
+            ending: false,
+        };
+        if let Err(error) = begin.reserve.hold() {
+            begin.refused(&error);
+        }
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || Loop { connection, jobs, held, lazy: Vec::new(), lazy_due: None }.run())
+            .spawn(move || begin.run())
             .map_err(StoreError::io("start the writer of", path))?;
         let id = Some(thread.thread().id());
         Ok(Self { queue, thread: Mutex::new(Some(thread)), id })
@@ -154,6 +187,14 @@ impl Writer {
         self.queue.send(Message::Wake).is_ok()
     }
 
+    /// Makes space for the end; returns when the disk was tried with it.
+    pub(super) fn prepare_close(&self) {
+        let (reply, answer) = sync_channel(1);
+        self.send(Message::Prepare(reply));
+        // An error: the writer has ended, and there is nothing to prepare.
+        let _ = answer.recv();
+    }
+
     /// Ends the writer after everything queued before.
     pub(super) fn close(&self) -> Result<(), StoreError> {
         let Some(thread) = locked(&self.thread).take() else { return Ok(()) };
@@ -177,6 +218,12 @@ struct Loop {
     held: Arc<Held>,
     lazy: Vec<Box<dyn Job>>,
     lazy_due: Option<Instant>,
+    health: Arc<Health>,
+    reserve: Reserve,
+    /// The disk refused; when it is tried again, and how long after that.
+    failing: Option<(Instant, Duration)>,
+    /// The reserve was given free.
+    ending: bool,
 }
 
 impl Loop {
@@ -186,13 +233,21 @@ impl Loop {
             let mut group = Vec::new();
             going = self.gather(&mut group);
             let now = Instant::now();
-            if !group.is_empty() || self.lazy_due.is_some_and(|due| due <= now) || !going {
+            if self.failing.is_some_and(|(at, _)| at <= now) {
+                self.attempt();
+            }
+            let well = self.failing.is_none();
+            if !group.is_empty() || (well && self.lazy_due.is_some_and(|due| due <= now)) || !going {
                 self.lazy_due = None;
                 // What is lazy still was asked for after all of the group.
                 group.append(&mut self.lazy);
                 self.commit(group);
             }
-            let due = if going { self.held.due(now) } else { self.held.all() };
+            let due = match going {
+                true if self.failing.is_some() => Vec::new(),
+                true => self.held.due(now),
+                false => self.held.all(),
+            };
             let flushed = self.flush(due);
             if !going {
                 flushed?;
@@ -207,7 +262,10 @@ impl Loop {
 
     /// Waits for work, then takes all that is there. False: it is time to end.
     fn gather(&mut self, group: &mut Vec<Box<dyn Job>>) -> bool {
-        let deadline = self.lazy_due.into_iter().chain(self.held.deadline()).min();
+        let deadline = match self.failing {
+            Some((at, _)) => Some(at),
+            None => self.lazy_due.into_iter().chain(self.held.deadline()).min(),
+        };
         let mut next = match deadline {
             None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(deadline) => self.jobs.recv_timeout(deadline.saturating_duration_since(Instant::now())),
@@ -224,6 +282,15 @@ impl Loop {
                     self.lazy_due.get_or_insert_with(|| Instant::now() + LAZY);
                 }
                 Ok(Message::Wake) => {}
+                Ok(Message::Prepare(reply)) => {
+                    self.reserve.release();
+                    self.ending = true;
+                    if self.failing.is_some() {
+                        self.attempt();
+                    }
+                    // Nobody waits any more only when the waiting thread is gone.
+                    let _ = reply.send(());
+                }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => return true,
             }
@@ -239,12 +306,16 @@ impl Loop {
     }
 
     /// One transaction for all jobs, a savepoint for each; then each hears of its end.
-    fn commit(&self, jobs: Vec<Box<dyn Job>>) {
+    fn commit(&mut self, jobs: Vec<Box<dyn Job>>) {
         if jobs.is_empty() {
             return;
         }
         let mut done = Vec::with_capacity(jobs.len());
         let committed = self.transact(jobs, &mut done);
+        let outcomes = done.iter().map(|(_, outcome)| outcome).chain([&committed]);
+        if let Some(error) = outcomes.filter_map(|outcome| outcome.as_ref().err()).find(|error| by_disk(error)) {
+            self.refused(&StoreError::Sqlite { what: "write the database", source: Arc::clone(error) });
+        }
         for (job, outcome) in done {
             let outcome = match &committed {
                 Ok(()) => outcome,
@@ -279,11 +350,47 @@ impl Loop {
                 done.extend(jobs.map(|job| (job, Ok(()))));
                 Err(error)
             }
-            None => tx.commit().map_err(Arc::new),
+            None => {
+                crash::passes(Point::CommitBefore);
+                tx.commit().map_err(Arc::new)?;
+                crash::passes(Point::CommitAfter);
+                Ok(())
+            }
         }
     }
 
-    fn flush(&self, due: Vec<super::debounce::Due>) -> Result<(), StoreError> {
+    /// The disk refused something: nothing is taken on until a trial succeeds.
+    fn refused(&mut self, error: &StoreError) {
+        let (first, longest) = TRIALS;
+        let pause = self.failing.map_or(first, |(_, pause)| (pause * 2).min(longest));
+        if self.failing.is_none() {
+            tracing::error!(%error, "halted: the disk does not take what it is given");
+        }
+        self.failing = Some((Instant::now() + pause, pause));
+        self.health.set(Some(error.to_string().into()));
+    }
+
+    /// Tries a disk that refused.
+    fn attempt(&mut self) {
+        let trial = |connection: &Connection| {
+            connection
+                .execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('disk.trial', zeroblob(?1))", [TRIAL])?;
+            connection.execute("DELETE FROM meta WHERE key = 'disk.trial'", [])
+        };
+        let written = trial(&self.connection).map_err(StoreError::sqlite("write the database"));
+        // At the end the reserve is not made again: that would take the space that was just given free.
+        let held = if self.ending { Ok(()) } else { self.reserve.hold() };
+        match written.and(held) {
+            Ok(()) => {
+                tracing::warn!("the disk takes what it is given again: going on");
+                self.failing = None;
+                self.health.set(None);
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn flush(&mut self, due: Vec<super::debounce::Due>) -> Result<(), StoreError> {
         let mut worst = Ok(());
         for due in due {
             let outcome = super::kv::put_or_remove(&self.connection, &due);
@@ -291,6 +398,9 @@ impl Loop {
             if let Err(source) = outcome {
                 let error = StoreError::sqlite("write a cached value")(source);
                 tracing::warn!(%error, key = %due.key, "will be tried again");
+                if error.is_transient() {
+                    self.refused(&error);
+                }
                 worst = Err(error);
             }
         }

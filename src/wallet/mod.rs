@@ -309,8 +309,11 @@ impl Wallet {
 
 impl Listener for Wallet {
     fn deliver(&self, plan: &Plan, headers: &HeaderTree) -> Result<(), DeliveryError> {
-        let mut state = self.state();
-        self.apply(&mut state, plan, headers).map_err(|e| DeliveryError { who: "the wallet", why: e.to_string() })
+        // What BDK has taken in stays staged; applying the plan again changes nothing and writes it. The lock is free
+        // while the disk is waited for: balances are shown meanwhile.
+        let by_disk = |error: &WalletError| matches!(error, WalletError::Store(error) if error.is_transient());
+        let applied = self.0.store.insist(by_disk, || self.apply(&mut self.state(), plan, headers));
+        applied.map_err(|error| DeliveryError { who: "the wallet", why: error.to_string() })
     }
 
     /// What others made: of what we signed no mempool can say that it is gone.

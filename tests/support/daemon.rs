@@ -1,6 +1,7 @@
 //! The real `lightnode` binary: started, killed and restarted as a user would, and spoken to through its own
 //! command line and its socket.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub(crate) struct Daemon {
     folder: PathBuf,
     port: u16,
     process: Option<Process>,
+    surroundings: Vec<(String, OsString)>,
 }
 
 /// What a command left behind.
@@ -60,7 +62,7 @@ impl Daemon {
     pub(crate) fn with_servers(world: &World, name: &str, servers: &[String]) -> Self {
         let folder = world.folder().join(name);
         std::fs::create_dir_all(&folder).expect("a folder in the test's own folder");
-        let daemon = Self { name: name.into(), folder, port: free_port(), process: None };
+        let daemon = Self { name: name.into(), folder, port: free_port(), process: None, surroundings: Vec::new() };
         daemon.configure(servers, "");
         daemon
     }
@@ -93,6 +95,11 @@ impl Daemon {
         std::fs::write(&file, format!("{line}\n{text}")).expect("the test's own folder");
     }
 
+    /// Sets a variable of the environment of all later starts.
+    pub(crate) fn surround(&mut self, key: &str, value: impl Into<OsString>) {
+        self.surroundings.push((key.into(), value.into()));
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) fn started(mut self) -> Self {
         self.start();
@@ -112,6 +119,8 @@ impl Daemon {
         command.args(["--data-dir".as_ref(), self.folder.as_os_str(), "run".as_ref()]);
         command.env("XDG_STATE_HOME", self.state_home());
         command.envs(variables.iter().copied());
+        command.env("LIGHTNODE_CRASH", self.folder.with_extension("crash"));
+        command.envs(self.surroundings.iter().map(|(key, value)| (key, value)));
         self.process = Some(Process::spawn(&self.name, &command, &self.folder.with_extension("log")));
     }
 
@@ -153,6 +162,11 @@ impl Daemon {
     /// The process, to look at or to signal.
     pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("a running daemon")
+    }
+
+    /// True until it was seen to end, and reaped.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Takes the process away from this value, to wait for its end.

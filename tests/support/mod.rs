@@ -7,12 +7,14 @@
 
 pub(crate) mod bitcoind;
 pub(crate) mod clock;
+pub(crate) mod crash;
 pub(crate) mod daemon;
 pub(crate) mod electrumx;
 pub(crate) mod engines;
 pub(crate) mod esplora;
 pub(crate) mod esplora_index;
 pub(crate) mod eventually;
+pub(crate) mod failing;
 pub(crate) mod identity;
 pub(crate) mod locks;
 pub(crate) mod ports;

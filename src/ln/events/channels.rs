@@ -48,7 +48,10 @@ pub(super) async fn requested(cx: &Context, request: Request) -> Outcome {
             }
             None => Ok(()),
         };
-        let verdict = cx.doors.accept.judge(&asked, &situation(&cx, &peer)).and_then(|()| blind());
+        let verdict = match cx.doors.disk.trouble() {
+            None => cx.doors.accept.judge(&asked, &situation(&cx, &peer)).and_then(|()| blind()),
+            Some(_) => Err(Refusal::plain("this node cannot keep a channel now; try again later")),
+        };
         let accepted = verdict.and_then(|()| {
             let user_channel_id = random_user_channel_id().map_err(|e| Refusal::plain(e.to_string()))?;
             let accepted = cx.manager.accept_inbound_channel(&id, &peer, user_channel_id, None);

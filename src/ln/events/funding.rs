@@ -8,6 +8,7 @@ use lightning::events::FundingInfo;
 use lightning::ln::types::ChannelId;
 
 use super::{Context, Outcome};
+use crate::crash::{self, Point};
 use crate::ln::blocking;
 use crate::ln::channels::{Verdict, needs_reserve};
 use crate::ln::types::{ChainMonitor, ChannelManager};
@@ -71,7 +72,9 @@ fn build(cx: &Context, wanted: &Wanted) -> Result<(), (Verdict, String)> {
         other => failed(other.to_string()),
     })?;
     let txid = draft.txid;
+    crash::passes(Point::FundingBuilt);
     let given = cx.manager.funding_transaction_generated(wanted.temporary_channel_id, wanted.peer, draft.tx);
+    crash::passes(Point::FundingGiven);
     given.map_err(|error| {
         if let Err(error) = cx.wallet.release(txid) {
             tracing::error!(%txid, %error, "the coins of a funding that failed stay locked until the next start");

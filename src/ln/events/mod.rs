@@ -30,8 +30,10 @@ use tokio::sync::mpsc;
 use super::channels::{AcceptPolicy, Openings};
 use super::send::HandOver;
 use super::types::{Bumper, ChainMonitor, ChannelManager, Sweeps};
+use crate::crash::{self, Point};
 use crate::engine::Caution;
 use crate::ledger::Ledger;
+use crate::store::Store;
 use crate::task::Shutdown;
 use crate::wallet::Wallet;
 
@@ -117,6 +119,8 @@ pub struct Doors {
     pub dial: mpsc::Sender<Dial>,
     /// Whether anything new may be let in.
     pub caution: Caution,
+    /// While it takes nothing, nobody is let in.
+    pub disk: Store,
 }
 
 /// The event handler of the background processor.
@@ -135,6 +139,7 @@ impl Events {
 
     /// Handles one event, as LDK wants it.
     pub async fn handle(&self, event: Event) -> Result<(), ReplayEvent> {
+        crash::passes(Point::EventCame);
         match route(&self.context, event).await {
             Outcome::Done => {}
             Outcome::Discard(why) => tracing::info!("{why}"),
@@ -142,14 +147,16 @@ impl Events {
                 let failures = self.failures.fetch_add(1, Ordering::Relaxed);
                 let pause = backoff(failures);
                 tracing::error!(%why, pause_secs = pause.as_secs(), "an event could not be dealt with; once more");
+                let disk = &self.context.doors.disk;
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = async { tokio::time::sleep(pause).await; disk.well().await } => {}
                     _ = self.shutdown.wait() => {}
                 }
                 return Err(ReplayEvent());
             }
         }
         self.failures.store(0, Ordering::Relaxed);
+        crash::passes(Point::EventDone);
         Ok(())
     }
 }

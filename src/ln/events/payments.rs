@@ -9,6 +9,7 @@ use lightning::ln::types::ChannelId;
 use lightning::types::payment::{PaymentHash, PaymentPreimage};
 
 use super::{Context, Outcome};
+use crate::crash::{self, Point};
 use crate::ledger::{Forward, Ledger, Received, Record, State};
 use crate::ln::blocking;
 use crate::ln::words::{api_error, handling_failure, path_failure, payment_failure};
@@ -55,6 +56,7 @@ pub(super) async fn claimable(cx: &Context, offered: Offered) -> Outcome {
         match judge(&offered, line.as_ref()).and_then(|preimage| careful(&cx, &offered, line.as_ref(), preimage)) {
             Ok(preimage) => {
                 cx.manager.claim_funds(preimage);
+                crash::passes(Point::ClaimGiven);
                 Outcome::Done
             }
             Err(refusal) => {
@@ -135,7 +137,9 @@ fn claim_name(claim: Option<PaymentId>, hash: PaymentHash) -> String {
 /// `PaymentClaimed`: it is ours. May come without `PaymentClaimable`, and twice.
 pub(super) async fn claimed(cx: &Context, claimed: Claimed) -> Outcome {
     let ledger = cx.ledger.clone();
-    Outcome::written(blocking(move || book_claim(&ledger, claimed)).await)
+    Outcome::written(
+        blocking(move || book_claim(&ledger, claimed).inspect(|_| crash::passes(Point::ClaimBooked))).await,
+    )
 }
 
 fn book_claim(ledger: &Ledger, claimed: Claimed) -> Result<Record, StoreError> {
@@ -161,7 +165,7 @@ pub(super) async fn sent(cx: &Context, hash: PaymentHash, preimage: PaymentPreim
         blocking(move || {
             // The way that arrived; those that failed are counted as they fail.
             ledger.attempt(hash.0);
-            ledger.sent(hash.0, preimage.0, fee_msat)
+            ledger.sent(hash.0, preimage.0, fee_msat).inspect(|_| crash::passes(Point::PaySettled))
         })
         .await,
     )

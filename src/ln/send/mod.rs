@@ -34,9 +34,10 @@ use super::decode::{self, DecodeError};
 use super::types::{ChainMonitor, ChannelManager};
 use crate::clock::unix_now;
 use crate::config::Payments;
+use crate::crash::{self, Point};
 use crate::engine::Caution;
 use crate::ledger::{Begun, Ledger, NewSend, Record, SendToken, Side, State};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::task::Tasks;
 
 pub use self::checks::{Sendable, sendable};
@@ -118,6 +119,7 @@ pub struct Payer {
     manager: Arc<ChannelManager>,
     monitors: Arc<ChainMonitor>,
     ledger: Ledger,
+    store: Store,
     hand_over: HandOver,
     settings: Payments,
     caution: Caution,
@@ -133,6 +135,8 @@ pub struct PayerParts {
     pub monitors: Arc<ChainMonitor>,
     /// The book.
     pub ledger: Ledger,
+    /// Where the book is.
+    pub store: Store,
     /// The same as in the event handlers' context.
     pub hand_over: HandOver,
     /// Defaults of an order.
@@ -157,8 +161,8 @@ enum Start {
 impl Payer {
     /// From its parts.
     pub fn new(parts: PayerParts) -> Self {
-        let PayerParts { manager, monitors, ledger, hand_over, settings, caution, network, tasks } = parts;
-        Self { manager, monitors, ledger, hand_over, settings, caution, network, tasks }
+        let PayerParts { manager, monitors, ledger, store, hand_over, settings, caution, network, tasks } = parts;
+        Self { manager, monitors, ledger, store, hand_over, settings, caution, network, tasks }
     }
 
     /// Pays, or joins the payment of this invoice that is under way, and waits for the outcome. Dropping the future
@@ -242,7 +246,10 @@ impl Payer {
         };
         let _handing_over = self.hand_over.lock();
         match self.ledger.begin_send(new)? {
-            Begun::Fresh(token) => Ok(self.hand_to_ldk(token, invoice, amount_msat, max_fee_msat, timeout)?),
+            Begun::Fresh(token) => {
+                crash::passes(Point::PayBooked);
+                Ok(self.hand_to_ldk(token, invoice, amount_msat, max_fee_msat, timeout)?)
+            }
             Begun::InFlight(_) => Ok(Start::Joined),
             Begun::Paid(record) => Ok(Start::Settled(record, true)),
         }
@@ -283,6 +290,7 @@ impl Payer {
         let retry = Retry::Timeout(timeout);
         match self.manager.pay_for_bolt11_invoice(invoice, PaymentId(hash), given, route, retry) {
             Ok(()) => {
+                crash::passes(Point::PayHanded);
                 token.handed_over();
                 Ok(Start::Begun)
             }
@@ -294,11 +302,29 @@ impl Payer {
             }
             Err(error) => {
                 let reason = self.refusal(&error, max_fee_msat);
-                let record = self.ledger.refused(token, &reason)?;
+                let record = self.ledger.refused(token, &reason).inspect_err(|error| {
+                    if error.is_transient() {
+                        self.book_refusal(hash, reason.clone());
+                    }
+                })?;
                 let record = record.ok_or_else(no_line)?;
                 Ok(Start::Settled(Box::new(record), false))
             }
         }
+    }
+
+    /// Books that LDK refused a payment, once the disk takes it: until then its line is open, and nobody may pay it again.
+    fn book_refusal(&self, hash: [u8; 32], reason: String) {
+        let payer = self.clone();
+        self.tasks.spawn_job(format!("refusal of payment {}", PaymentHash(hash)), async move {
+            let book = move || {
+                let booked =
+                    payer.store.insist(StoreError::is_transient, || payer.ledger.failed(hash, &reason).map(|_| ()));
+                // The node is ending: the next start finds that LDK does not know the payment.
+                if booked.as_ref().is_err_and(StoreError::is_transient) { Ok(()) } else { booked }
+            };
+            blocking(book).await
+        });
     }
 
     fn refusal(&self, error: &Bolt11PaymentError, max_fee_msat: u64) -> String {
@@ -326,12 +352,25 @@ impl Payer {
         let payer = self.clone();
         self.tasks.spawn_job(format!("deadline of payment {hash}"), async move {
             let id = hash.0.to_lower_hex_string();
-            let settled = payer.ledger.wait_settled(&id, Side::Send);
+            let until = tokio::time::Instant::now() + timeout;
+            let end = async {
+                loop {
+                    let settled = payer.ledger.wait_settled(&id, Side::Send);
+                    let ended = match tokio::time::timeout_at(until, settled).await {
+                        Ok(settled) => settled.map(|_| ()),
+                        Err(_elapsed) => payer.give_up(hash, &id).await,
+                    };
+                    match ended {
+                        Err(error) if error.is_transient() => {
+                            tokio::time::sleep(GRACE).await;
+                            payer.store.well().await;
+                        }
+                        ended => return ended,
+                    }
+                }
+            };
             tokio::select! {
-                waited = tokio::time::timeout(timeout, settled) => match waited {
-                    Ok(settled) => settled.map(|_| ()),
-                    Err(_elapsed) => payer.give_up(hash, &id).await,
-                },
+                ended = end => ended,
                 _ = payer.tasks.shutdown().wait() => Ok(()),
             }
         });

@@ -178,6 +178,7 @@ impl Node {
             manager: manager(),
             monitors: monitors(),
             ledger: ledger.clone(),
+            store: store.clone(),
             hand_over: desk.hand_over.clone(),
             settings: config.payments.clone(),
             caution: caution.clone(),
@@ -192,7 +193,7 @@ impl Node {
             wallet: wallet.clone(),
             claims: Claims { monitors: monitors(), sweeps: Arc::clone(&ln.sweeps), bumper: Arc::clone(&ln.bumper) },
             desk,
-            doors: Doors { accept, dial, caution: caution.clone() },
+            doors: Doors { accept, dial, caution: caution.clone(), disk: store.clone() },
         };
         let events = Arc::new(Events::new(context, shutdown.clone()));
         let deaf = Arc::new(AtomicBool::new(false));

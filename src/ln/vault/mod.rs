@@ -21,6 +21,12 @@
 //! LDK goes on while the manager is encoded, and each of its steps is whole: it is in what is encoded, or after it. So
 //! what is staged meanwhile belongs to the same write (`Stage::seal`).
 //!
+//! Decision: a write that the disk refuses is tried until it succeeds ([`Store::insist`]), with what it holds kept as it
+//! is. Meanwhile nothing is completed: the channels are frozen where their peers last saw them, no transaction goes out,
+//! and the node is halted for everybody else. Rejected: ending the process. What is in memory is newer than the disk and
+//! whole, and a new process on the same disk could not do more. Cost: HTLCs that time out meanwhile are the peer's to
+//! close for. Only a write that fails for another reason than the disk (a defect) ends the process.
+//!
 //! What changes the manager alone (an event that was handled, a peer that came) is no hurry: LDK brings it forth again
 //! after a crash. It waits up to a second for a step of a channel to go along with.
 
@@ -43,6 +49,7 @@ use tokio::time::Instant;
 
 use super::types::{ChainMonitor, ChannelManager, Kv, PeerManager};
 use crate::clock::unix_now;
+use crate::crash::{self, Point};
 use crate::store::{Advance, KvChange, Mark, Store, StoreError};
 use crate::task::Shutdown;
 
@@ -82,8 +89,9 @@ pub struct Vault {
     /// Counts the writes.
     written: watch::Sender<u64>,
     halt: Halt,
-    /// One flush at a time, so that an older manager never follows a newer one.
-    one: Mutex<()>,
+    /// One flush at a time, so that an older manager never follows a newer one. What was taken from the stage, and could
+    /// not be written before the end, stays here.
+    one: Mutex<Batch>,
     /// The manager has changed since it was written, and LDK counts on its being written.
     owed: AtomicBool,
     owing: Notify,
@@ -135,26 +143,38 @@ impl Vault {
         self.owing.notify_one();
     }
 
-    /// Writes what is staged together with the manager; without anything to write it does nothing. Blocks for one fsync.
-    /// Never called from inside LDK.
-    pub fn flush(&self) {
-        let Some(mark) = &self.mark else { return };
-        let one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
-        // The stage first: the manager then knows of every update that is written with it.
-        let mut batch = self.stage.take();
+    /// Writes what is staged together with the manager; without anything to write it does nothing. Blocks for one fsync,
+    /// and as long as the disk refuses. Never called from inside LDK.
+    ///
+    /// An error: the node is ending, and the disk has refused to the last. Nothing of it was told to anybody.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let Some(mark) = &self.mark else { return Ok(()) };
+        let mut one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = std::mem::take(&mut *one);
+        self.stage.take_into(&mut batch);
         // Both, and before the manager is encoded: what changes later is owed anew.
         let changed = self.channels.get_and_clear_needs_persistence() | self.owed.swap(false, Ordering::SeqCst);
         if batch.is_empty() && !changed {
-            return;
+            return Ok(());
         }
+        crash::passes(Point::VaultStaged);
         let manager = self.stage.seal(&mut batch, || self.channels.encode());
-        match self.write(&batch, manager, mark) {
+        let advance = self.write(&batch, manager, mark);
+        match advance {
             Ok(advance) => mark.publish(advance),
-            Err(error) => (self.halt)(&format!(
-                "the channels' state could not be written: {error}. Nothing acknowledged is lost: no peer was told what \
-                 is not on disk. Look after the disk, then start again"
-            )),
+            Err(error) => {
+                if !error.is_transient() {
+                    (self.halt)(&format!(
+                        "the channels' state could not be written: {error}. Nothing acknowledged is lost: no peer was \
+                         told what is not on disk. Look after the disk, then start again"
+                    ));
+                }
+                *one = batch;
+                self.owed.store(true, Ordering::SeqCst);
+                return Err(error);
+            }
         }
+        crash::passes(Point::VaultWritten);
         self.stage.written();
         let Batch { completed, packages, .. } = batch;
         for (channel, update) in &completed {
@@ -163,28 +183,34 @@ impl Vault {
                 tracing::debug!(%channel, update, ?error, "a written update belongs to no channel any more");
             }
         }
+        crash::passes(Point::VaultCompleted);
         for package in packages {
             // The receiver is gone only when the process is ending; the outbox goes on after the next start.
             let _ = self.packages.send(package);
         }
+        crash::passes(Point::VaultOut);
         drop(one);
         self.written.send_modify(|count| *count += 1);
         if let (false, Some(peers)) = (completed.is_empty(), self.peers.get()) {
             peers.process_events();
         }
+        Ok(())
     }
 
     fn write(&self, batch: &Batch, manager: Vec<u8>, mark: &Arc<Mark>) -> Result<Advance, StoreError> {
         let [primary, secondary, key] = MANAGER;
-        let manager = KvChange::put(primary, secondary, key, manager);
-        let (changes, packages) = (Arc::clone(&batch.changes), batch.packages.clone());
+        let manager = Arc::new(KvChange::put(primary, secondary, key, manager));
         let now = unix_now();
-        let mark = Arc::clone(mark);
-        self.store.write("write the channels' state", move |tx| {
-            manager.apply(tx)?;
-            changes.iter().try_for_each(|change| change.apply(tx))?;
-            packages.iter().try_for_each(|package| Store::outbox_put(tx, package, "lightning", now))?;
-            mark.advance(tx)
+        self.store.insist(StoreError::is_transient, || {
+            let (manager, changes, packages) =
+                (Arc::clone(&manager), Arc::clone(&batch.changes), batch.packages.clone());
+            let mark = Arc::clone(mark);
+            self.store.write("write the channels' state", move |tx| {
+                manager.apply(tx)?;
+                changes.iter().try_for_each(|change| change.apply(tx))?;
+                packages.iter().try_for_each(|package| Store::outbox_put(tx, package, "lightning", now))?;
+                mark.advance(tx)
+            })
         })
     }
 }
@@ -210,12 +236,15 @@ pub async fn keep(vault: Arc<Vault>, shutdown: Shutdown) -> Result<(), JoinError
             () = patience => {}
         }
         due = None;
-        flush(&vault).await?;
+        // The node is ending: the motor's last flush tries once more.
+        if let Err(error) = flush(&vault).await? {
+            tracing::error!(%error, "the channels' newest state is not on disk; nothing of it was told to anybody");
+        }
     }
 }
 
 /// [`Vault::flush`], where blocking is allowed.
-pub async fn flush(vault: &Arc<Vault>) -> Result<(), JoinError> {
+pub async fn flush(vault: &Arc<Vault>) -> Result<Result<(), StoreError>, JoinError> {
     let vault = Arc::clone(vault);
     tokio::task::spawn_blocking(move || vault.flush()).await
 }
@@ -235,7 +264,7 @@ impl ManagedKv {
     }
 
     /// Writes what the manager is owed, now.
-    pub async fn settle(&self) -> Result<(), JoinError> {
+    pub async fn settle(&self) -> Result<Result<(), StoreError>, JoinError> {
         flush(&self.vault).await
     }
 }

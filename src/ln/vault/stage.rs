@@ -48,6 +48,9 @@ struct Waiting {
     packages: Vec<Package>,
     /// Taken, and not yet on the disk.
     writing: Arc<Vec<KvChange>>,
+    /// How often something was taken, and at which of these times everything taken was on the disk.
+    taken: u64,
+    written: u64,
 }
 
 impl Waiting {
@@ -81,6 +84,7 @@ impl Stage {
     }
 
     /// Takes all that is staged. Reads go on seeing it until [`Self::written`].
+    #[cfg(test)]
     pub(in crate::ln) fn take(&self) -> Batch {
         let mut batch = Batch::default();
         self.take_into(&mut batch);
@@ -88,7 +92,7 @@ impl Stage {
     }
 
     /// Takes what was staged since into a batch that is not written yet. False: there was nothing.
-    fn take_into(&self, batch: &mut Batch) -> bool {
+    pub(super) fn take_into(&self, batch: &mut Batch) -> bool {
         let mut waiting = self.waiting();
         if waiting.changes.is_empty() && waiting.completed.is_empty() && waiting.packages.is_empty() {
             return false;
@@ -97,6 +101,7 @@ impl Stage {
         changes.append(&mut waiting.changes);
         batch.changes = Arc::new(changes);
         waiting.writing = Arc::clone(&batch.changes);
+        waiting.taken += 1;
         batch.completed.append(&mut waiting.completed);
         batch.packages.append(&mut waiting.packages);
         true
@@ -118,7 +123,23 @@ impl Stage {
 
     /// What was taken is on the disk.
     pub(super) fn written(&self) {
-        self.waiting().writing = Arc::default();
+        let mut waiting = self.waiting();
+        waiting.writing = Arc::default();
+        waiting.written = waiting.taken;
+    }
+
+    /// Stands for all that was staged before this call, for [`Self::is_written`].
+    pub(in crate::ln) fn mark(&self) -> u64 {
+        let waiting = self.waiting();
+        match waiting.changes.is_empty() && waiting.completed.is_empty() && waiting.packages.is_empty() {
+            true => waiting.taken,
+            false => waiting.taken + 1,
+        }
+    }
+
+    /// True once all that a mark stands for is on the disk.
+    pub(in crate::ln) fn is_written(&self, mark: u64) -> bool {
+        self.waiting().written >= mark
     }
 
     fn stage(&self, change: KvChange, urgent: bool) {
@@ -241,6 +262,24 @@ mod tests {
         assert_eq!(stage.read("m", "", "first").unwrap(), [1]);
         assert_eq!(stage.read("m", "", "second").unwrap(), [2]);
         assert!(stage.take().is_empty());
+    }
+
+    #[test]
+    fn a_mark_is_written_when_all_that_was_staged_before_it_is() {
+        let (_dir, _store, stage) = stage();
+        assert!(stage.is_written(stage.mark()), "nothing was staged");
+        stage.write("m", "", "first", vec![1]).unwrap();
+        let first = stage.mark();
+        let mut batch = stage.take();
+        let taken = stage.mark();
+        stage.write("m", "", "second", vec![2]).unwrap();
+        let second = stage.mark();
+        assert_eq!((first == taken, stage.is_written(first)), (true, false));
+        stage.written();
+        assert_eq!((stage.is_written(first), stage.is_written(second)), (true, false));
+        assert!(stage.take_into(&mut batch));
+        stage.written();
+        assert!(stage.is_written(second));
     }
 
     #[tokio::test]

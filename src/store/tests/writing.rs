@@ -207,8 +207,9 @@ fn a_full_disk_fails_the_write_says_so_and_spares_what_was_there() {
     assert!(error.is_transient(), "{error}");
     assert!(error.to_string().contains("Nothing acknowledged is lost"), "{error}");
     assert_eq!(keys(&store), ["a"]);
-    put(&store, "b").unwrap();
-    assert_eq!(keys(&store), ["a", "b"]);
+    // There is no space for a trial either.
+    assert!(matches!(put(&store, "b"), Err(StoreError::Halted { .. })));
+    assert_eq!(keys(&store), ["a"]);
 }
 
 #[test]
