@@ -54,13 +54,15 @@ pub(crate) fn at_rest(node: &Daemon) {
     eventually("payments to be off the commitments", || node.json(&["channels"]), |channels| !moving(channels));
 }
 
-/// Mines blocks one by one until `there` holds, at most `most`: what waits for a height is found at that height.
+/// Mines blocks one by one until `there` holds, at most `most`: what waits for a height is found at that height. Where
+/// servers are polled, several at a time.
 pub(crate) fn mine_until(world: &World, most: usize, nodes: &[&Daemon], mut there: impl FnMut() -> bool) {
-    for _ in 0..most {
+    let stride = world.stride();
+    for _ in 0..most.div_ceil(stride as usize) {
         if there() {
             return;
         }
-        world.bitcoind.mine(1);
+        world.bitcoind.mine(stride);
         for node in nodes {
             node.at_height(world.bitcoind.height());
         }

@@ -107,6 +107,11 @@ impl World {
         }
     }
 
+    /// Blocks that are mined at a time where many are needed: each costs a poll of a server that cannot push.
+    pub(crate) fn stride(&self) -> u32 {
+        if self.kind == Kind::Esplora { 6 } else { 1 }
+    }
+
     /// The Esplora server, in a world that has one.
     pub(crate) fn esplora(&self) -> &Esplora {
         self.esplora.as_ref().expect("a world with an Esplora")
