@@ -33,7 +33,6 @@ stories! {
         a_node_restored_from_its_words_finds_deposits_up_to_the_gap_and_from_there_on,
         a_deposit_that_its_payer_takes_back_is_no_longer_pending_and_booked_as_gone,
         a_deposit_whose_fee_its_payer_raises_is_counted_once,
-        a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed,
     }
     channels {
         a_channel_opens_carries_payments_both_ways_and_closes_by_agreement,

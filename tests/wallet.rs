@@ -88,7 +88,7 @@ pub(crate) fn a_deposit_whose_fee_its_payer_raises_is_counted_once() {
 }
 
 #[test]
-pub(crate) fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed() {
+fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed() {
     let world = World::new();
     let proxy = world.proxy();
     let alice = Daemon::with_servers(&world, "alice", &[proxy.url()]).started();
