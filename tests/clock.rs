@@ -27,11 +27,11 @@ fn a_clock_years_behind_is_said_and_nothing_that_the_node_makes_is_of_the_past()
     let world = world();
     let bob = Daemon::new(&world, "bob").started();
     let short = bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_owned();
-    let clock = WrongClock::new(world.folder(), -10 * YEAR);
+    let clock = WrongClock::new(world.folder(), -20 * YEAR);
     let mut alice = Daemon::new(&world, "alice");
     alice.start_with(&clock.variables());
     alice.answering();
-    // Headers of a future ten years away are taken, for it is the clock that is wrong.
+    // Headers of a future twenty years away are taken, for it is the clock that is wrong.
     alice.at_height(world.bitcoind.height());
     let status = eventually(
         "the clock to be said",
@@ -50,7 +50,7 @@ fn a_clock_years_behind_is_said_and_nothing_that_the_node_makes_is_of_the_past()
     eventually("the invoice to expire", || bob.json(&["decode", &short]), |read| read["expired"] == true);
     alice.stop();
     let long_ago = bob.json(&["receive", "1000", "--expiry", "1s"])["invoice"].as_str().expect("an invoice").to_owned();
-    clock.set(-10 * YEAR);
+    clock.set(-20 * YEAR);
     alice.start_with(&clock.variables());
     alice.answering();
     alice.at_height(world.bitcoind.height());
