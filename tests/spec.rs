@@ -9,6 +9,8 @@ mod support;
 mod api;
 /// The house: which room may use which.
 mod architecture;
+/// Servers whose lines are too slow, too long, too deep, broken off, or full of signs for a terminal.
+mod bad_lines;
 /// The book for people: pages, beginnings of ids, foreign text made harmless.
 mod book;
 /// Channels: opened, used in both directions, closed by agreement, remembered over restarts.
@@ -33,6 +35,8 @@ mod duties;
 mod esplora;
 /// Stories of the other modules on an Esplora server, alone and beside ElectrumX.
 mod esplora_stories;
+/// Servers with chains of their own: only work counts.
+mod false_chains;
 /// What a place in a block costs: claims, and what they cannot do.
 mod fees;
 /// Channels closed by force, from either side.
@@ -41,6 +45,8 @@ mod force_close;
 mod fuzz_corpora;
 /// What others learn of a public channel.
 mod gossip;
+/// Servers that keep something back: one proof is enough, and absence is none.
+mod hidden_spends;
 /// A chain that falls silent: said, then nothing new is risked, nothing is closed, and blocks end it.
 mod ladder;
 /// Servers that lie: nothing of it is believed, and the next one serves.

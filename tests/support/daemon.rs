@@ -321,9 +321,28 @@ impl Daemon {
         self.folder.with_file_name("machine")
     }
 
+    /// A copy of its data directory as it is now, on another machine, that listens where this one did.
+    pub(crate) fn copied(&self, name: &str) -> Self {
+        let elsewhere = self.folder.with_file_name(format!("{name}-elsewhere"));
+        std::fs::create_dir_all(&elsewhere).expect("the test's own folder");
+        let folder = elsewhere.join(name);
+        let copied = Command::new("cp").arg("-a").args([&self.folder, &folder]).status().expect("cp");
+        assert!(copied.success(), "{} could not be copied", self.name);
+        Self { name: name.into(), folder, port: self.port, process: None }
+    }
+
     /// Its API socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("lightnode.sock")
+    }
+
+    /// The most memory that it held at once since it started, in bytes (resident).
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let pid = self.process.as_ref().expect("a running daemon").pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running daemon");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kib * 1024
     }
 
     /// What its log of this start holds.

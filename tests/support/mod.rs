@@ -5,6 +5,7 @@
 // A helper may wait for the test that will need it.
 #![allow(dead_code)]
 
+pub(crate) mod adversary;
 pub(crate) mod bitcoind;
 pub(crate) mod clock;
 pub(crate) mod crash;
@@ -15,7 +16,9 @@ pub(crate) mod esplora;
 pub(crate) mod esplora_index;
 pub(crate) mod eventually;
 pub(crate) mod failing;
+pub(crate) mod forge;
 pub(crate) mod identity;
+pub(crate) mod listening;
 pub(crate) mod locks;
 pub(crate) mod ports;
 pub(crate) mod probe;
@@ -28,4 +31,5 @@ pub(crate) mod template;
 pub(crate) mod terminal;
 pub(crate) mod tools;
 pub(crate) mod transcript;
+pub(crate) mod watched;
 pub(crate) mod world;

@@ -30,6 +30,52 @@ pub(crate) enum Verdict {
     Replace(Value),
     /// Close the connection without passing it on.
     Close,
+    /// Send these bytes as they are, with no line feed added.
+    Raw(Vec<u8>),
+    /// Pass on the first half of the line, and close the connection.
+    CloseMidLine,
+    /// Pass it on when the gate opens; what comes after it does not wait.
+    Later(Gate),
+    /// Send bytes and never a line feed, this many at most, as fast as they are taken.
+    Endless(usize),
+    /// Pass it on one byte at a time, with a pause before each.
+    Drip(Duration),
+}
+
+/// Keeps lines back until a test opens it. Clones are the same gate.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// A closed one.
+    pub(crate) fn closed() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Lets everything through, from now on.
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn passed(self) {
+        // The sender is held by `self`.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+}
+
+/// What is written to a client.
+enum Out {
+    Line(Vec<u8>),
+    Last(Vec<u8>),
+    Endless(usize),
+    Drip(Vec<u8>, Duration),
+    Later(Vec<u8>, Gate),
 }
 
 /// Decides on every line that arrives. The entry tells direction, connection and, for a reply, also what was asked.
@@ -273,11 +319,13 @@ async fn connection(shared: Arc<Shared>, number: usize, client: TcpStream) {
 async fn carry(shared: &Shared, number: usize, client: impl AsyncRead + AsyncWrite, server: TcpStream) {
     let (from_client, mut to_client) = tokio::io::split(client);
     let (from_server, mut to_server) = server.into_split();
-    let (queue, mut queued) = mpsc::unbounded_channel::<Vec<u8>>();
+    let (queue, mut queued) = mpsc::unbounded_channel::<Out>();
 
     let asking = async {
         let mut lines = BufReader::new(from_client);
         while let Some(line) = next(shared, number, Direction::ToServer, &mut lines).await {
+            // What is bent on its way to the server is a line too.
+            let (Out::Line(line) | Out::Last(line) | Out::Drip(line, _) | Out::Later(line, _)) = line else { return };
             if to_server.write_all(&line).await.is_err() {
                 return;
             }
@@ -293,13 +341,60 @@ async fn carry(shared: &Shared, number: usize, client: impl AsyncRead + AsyncWri
         std::future::pending().await
     };
     // Apart from the reading, so that held replies are written down when they arrive.
+    let (late, mut opened) = mpsc::unbounded_channel::<Vec<u8>>();
     let delivering = async {
         let mut held = shared.held.subscribe();
-        while let Some(line) = queued.recv().await {
+        let mut waiting = JoinSet::new();
+        loop {
+            let out = tokio::select! {
+                out = queued.recv() => match out {
+                    Some(out) => out,
+                    None => return,
+                },
+                // `late` lives as long as this.
+                Some(line) = opened.recv() => Out::Line(line),
+            };
             if held.wait_for(|held| !held).await.is_err() {
                 return;
             }
-            if to_client.write_all(&line).await.is_err() || to_client.flush().await.is_err() {
+            let written = match out {
+                Out::Line(line) => write(&mut to_client, &line).await,
+                Out::Last(line) => {
+                    let _ = write(&mut to_client, &line).await;
+                    return;
+                }
+                Out::Endless(most) => {
+                    let chunk = [b' '; 16 * 1024];
+                    let mut written = Ok(());
+                    for _ in 0..most.div_ceil(chunk.len()) {
+                        written = write(&mut to_client, &chunk).await;
+                        if written.is_err() {
+                            break;
+                        }
+                    }
+                    written
+                }
+                Out::Drip(line, pause) => {
+                    let mut written = Ok(());
+                    for byte in line {
+                        tokio::time::sleep(pause).await;
+                        written = write(&mut to_client, &[byte]).await;
+                        if written.is_err() {
+                            break;
+                        }
+                    }
+                    written
+                }
+                Out::Later(line, gate) => {
+                    let late = late.clone();
+                    waiting.spawn(async move {
+                        gate.passed().await;
+                        let _ = late.send(line);
+                    });
+                    Ok(())
+                }
+            };
+            if written.is_err() {
                 return;
             }
         }
@@ -311,13 +406,18 @@ async fn carry(shared: &Shared, number: usize, client: impl AsyncRead + AsyncWri
     }
 }
 
-/// The next line that shall be passed on, as bytes with its line feed. Nothing when the connection shall end.
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
+/// What shall be passed on next. Nothing when the connection shall end.
 async fn next(
     shared: &Shared,
     number: usize,
     direction: Direction,
     lines: &mut (impl AsyncBufReadExt + Unpin),
-) -> Option<Vec<u8>> {
+) -> Option<Out> {
     loop {
         let mut line = Vec::new();
         match lines.read_until(b'\n', &mut line).await {
@@ -329,10 +429,15 @@ async fn next(
         let mut entry = lock(&shared.recorder).read(number, direction, &line);
         let verdict = lock(&shared.rule).as_mut().map_or(Verdict::Forward, |rule| rule.on_line(&entry));
         let (fate, passed_on) = match verdict {
-            Verdict::Forward => (Fate::Forwarded, Some(line)),
+            Verdict::Forward => (Fate::Forwarded, Some(Out::Line(line))),
             Verdict::Drop => (Fate::Dropped, None),
-            Verdict::Replace(value) => (Fate::Replaced, Some(format!("{value}\n").into_bytes())),
+            Verdict::Replace(value) => (Fate::Replaced, Some(Out::Line(format!("{value}\n").into_bytes()))),
             Verdict::Close => (Fate::Closed, None),
+            Verdict::Raw(bytes) => (Fate::Replaced, Some(Out::Line(bytes))),
+            Verdict::CloseMidLine => (Fate::Closed, Some(Out::Last(line[..line.len() / 2].to_vec()))),
+            Verdict::Later(gate) => (Fate::Delayed, Some(Out::Later(line, gate))),
+            Verdict::Endless(most) => (Fate::Replaced, Some(Out::Endless(most))),
+            Verdict::Drip(pause) => (Fate::Delayed, Some(Out::Drip(line, pause))),
         };
         entry.fate = fate;
         lock(&shared.recorder).entries.push(entry);

@@ -30,6 +30,8 @@ pub(crate) enum Fate {
     Forwarded,
     Dropped,
     Replaced,
+    /// Passed on later, or slowly.
+    Delayed,
     /// The connection was closed instead of passing it on.
     Closed,
 }
