@@ -4,14 +4,14 @@
 //! Rows 1, 2, 11, 12, 16 and 19 of the table of threats: three servers, of which one or two misbehave.
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde_json::{Value, json};
 
 use crate::support::adversary::{Adversary, Clause, on};
 use crate::support::daemon::Daemon;
 use crate::support::eventually::{eventually, throughout};
 use crate::support::listening::{Call, Listening};
-use crate::support::scenes::{CHANNEL, DEPOSIT, in_mempool, mine_until, open, pay};
+use crate::support::scenes::{DEPOSIT, in_mempool, mine_until, open, pay};
 use crate::support::watched::Watched;
 use crate::support::world::{A_WHILE, World};
 
@@ -220,9 +220,9 @@ fn a_revoked_commitment_that_two_of_three_servers_hide_is_punished_within_one_bl
 }
 
 fn funding_script(world: &World, node: &Daemon) -> ScriptBuf {
-    let funding = node.json(&["channels"])[0]["funding_txid"].as_str().expect("a txid").parse().expect("a txid");
-    let outputs = world.bitcoind.raw_tx(funding).output;
-    outputs.into_iter().find(|output| output.value.to_sat() == CHANNEL).expect("the channel's output").script_pubkey
+    let funding = node.json(&["channels"])[0]["funding"].as_str().expect("an outpoint").to_owned();
+    let OutPoint { txid, vout } = funding.parse().expect("an outpoint");
+    world.bitcoind.raw_tx(txid).output[vout as usize].script_pubkey.clone()
 }
 
 /// Three servers, and an engine that has heard from them of the output.

@@ -328,7 +328,7 @@ impl Daemon {
         let folder = elsewhere.join(name);
         let copied = Command::new("cp").arg("-a").args([&self.folder, &folder]).status().expect("cp");
         assert!(copied.success(), "{} could not be copied", self.name);
-        Self { name: name.into(), folder, port: self.port, process: None }
+        Self { name: name.into(), folder, port: self.port, surroundings: self.surroundings.clone(), process: None }
     }
 
     /// Its API socket.

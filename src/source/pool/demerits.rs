@@ -37,8 +37,8 @@ pub enum Fault {
 impl Fault {
     fn points(self) -> f64 {
         match self {
-            Self::Omitted | Self::Lag | Self::Stale => DEMOTED_FROM,
-            Self::Degraded => 4.0,
+            // A script of the wallet is told by one server alone: what that one does not serve, nobody does.
+            Self::Omitted | Self::Degraded | Self::Lag | Self::Stale => DEMOTED_FROM,
             Self::Flip => 3.0,
             Self::Timeout => 2.0,
         }
