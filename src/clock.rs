@@ -5,7 +5,7 @@
 //! network. So:
 //!
 //! - Before anything is known of the chain, the year in which this program was written is a lower bound.
-//! - [`unix_now`] is the wall clock, unless that is proven wrong: more than [`LENIENCE`] behind the chain's median time.
+//! - [`unix_now`] is the wall clock, unless that is proven wrong: more than `LENIENCE` behind the chain's median time.
 //!   Then it is that time and what has passed since it was told, by a clock that nobody sets. Invoices, the book, bans,
 //!   deadlines, certificates and LDK's timers go by it.
 //! - Headers are judged by the wall clock as it is: where it is behind their median, their future is not judged

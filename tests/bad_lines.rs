@@ -13,14 +13,17 @@ use crate::support::eventually::eventually;
 use crate::support::terminal::on_a_terminal;
 use crate::support::world::World;
 
+/// What a server is to do, made anew for each.
+type Making<T> = fn() -> T;
+
 /// Short deadlines, so that slow servers are found out in the time of a test.
 const IMPATIENT: &str = "[chain]\nconnect_timeout_secs = 2\nrequest_timeout_secs = 2\n";
 
 #[test]
 fn servers_that_drip_or_say_nothing_do_not_keep_the_node_from_the_third() {
-    let slow: [fn() -> Clause; 2] = [
+    let slow: [Making<Clause>; 2] = [
         || on("blockchain.scripthash.subscribe").drips(Duration::from_secs(1)),
-        || on("blockchain.scripthash.subscribe").is_lost(),
+        || on("blockchain.scripthash.subscribe").gets_lost(),
     ];
     for clause in slow {
         let world = World::new();
@@ -34,16 +37,16 @@ fn servers_that_drip_or_say_nothing_do_not_keep_the_node_from_the_third() {
 
 #[test]
 fn what_a_line_may_hold_is_bounded_and_memory_stays_flat() {
-    let endless: [(&str, fn() -> Vec<Clause>); 4] = [
-        ("a line without end", || vec![on("blockchain.scripthash.get_history").is_endless(300_000_000)]),
-        ("a line without end at once", || vec![on("server.version").is_endless(300_000_000)]),
+    let endless: [(&str, Making<Vec<Clause>>); 4] = [
+        ("a line without end", || vec![on("blockchain.scripthash.get_history").never_ends(300_000_000)]),
+        ("a line without end at once", || vec![on("server.version").never_ends(300_000_000)]),
         ("a billion headers", || {
             vec![on("blockchain.block.headers").tampers(|reply| reply["count"] = json!(1_000_000_000))]
         }),
         ("a deep nest", || {
             let mut nest = "[".repeat(100_000).into_bytes();
             nest.push(b'\n');
-            vec![on("blockchain.scripthash.get_history").is_garbage(&nest)]
+            vec![on("blockchain.scripthash.get_history").turns_to(&nest)]
         }),
     ];
     for (what, clauses) in endless {
@@ -66,8 +69,8 @@ fn what_a_line_may_hold_is_bounded_and_memory_stays_flat() {
 
 #[test]
 fn garbage_in_the_pipeline_and_lines_broken_off_end_that_connection_only() {
-    let broken: [fn() -> Clause; 3] = [
-        || on("blockchain.scripthash.get_history").is_garbage(b"\xff\xfe{]\x00 not json\n"),
+    let broken: [Making<Clause>; 3] = [
+        || on("blockchain.scripthash.get_history").turns_to(b"\xff\xfe{]\x00 not json\n"),
         || on("blockchain.scripthash.get_history").ends_mid_line(),
         || on("blockchain.scripthash.get_history").answers(json!({ "no": "list" })),
     ];

@@ -21,6 +21,9 @@ use crate::support::scenes::{CHANNEL, open, pay};
 use crate::support::watched::Watched;
 use crate::support::world::{A_WHILE, World};
 
+/// Makes a header that is wrong, on the best block.
+type Forging = fn(&World) -> Header;
+
 #[test]
 fn a_tip_that_two_of_three_servers_freeze_goes_on_with_the_third() {
     let world = World::new();
@@ -32,7 +35,7 @@ fn a_tip_that_two_of_three_servers_freeze_goes_on_with_the_third() {
 
 #[test]
 fn a_forged_header_bans_its_server_whatever_is_wrong_with_it() {
-    let forgeries: [(&str, fn(&World) -> Header); 3] = [
+    let forgeries: [(&str, Forging); 3] = [
         ("without the work", |world| workless(next(world))),
         ("with bits that the rules do not give", |world| {
             // Harder than the network's: no rule of regtest gives it, and no miner found it.

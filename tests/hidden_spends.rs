@@ -15,6 +15,9 @@ use crate::support::scenes::{DEPOSIT, in_mempool, mine_until, open, pay};
 use crate::support::watched::Watched;
 use crate::support::world::{A_WHILE, World};
 
+/// What a server does with the history of a script.
+type Hiding = fn(&ScriptBuf) -> Vec<Clause>;
+
 #[test]
 fn a_spend_that_two_of_three_servers_hide_is_told_on_the_thirds_proof() {
     let world = World::new();
@@ -48,7 +51,7 @@ fn a_spend_that_was_hidden_while_we_were_away_is_told_after_the_start() {
 #[test]
 fn a_history_that_is_emptied_refused_or_nulled_takes_nothing_back_and_hides_nothing() {
     let world = World::new();
-    let bad: [(&str, fn(&ScriptBuf) -> Vec<Clause>); 4] = [
+    let bad: [(&str, Hiding); 4] = [
         ("empty", |script| {
             vec![
                 on("blockchain.scripthash.subscribe").about(script).answers(Value::Null),

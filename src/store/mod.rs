@@ -7,7 +7,7 @@
 //! - One thread writes. It commits together what is queued at that moment (group commit), each job in its own
 //!   savepoint, in the order of the calls. A failed job is undone alone; a failed commit fails all of its jobs.
 //! - Readers have their own connections and see whole commits only.
-//! - While the disk refuses, nothing is acknowledged and nothing is lost ([`health`]).
+//! - While the disk refuses, nothing is acknowledged and nothing is lost (`health`).
 //! - Only caches (network graph, scorer) and removals that may be replayed are ever held back.
 //!
 //! Decision: a thread and plain blocking calls rather than an async pool. LDK persists from synchronous code, and one

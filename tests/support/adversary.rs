@@ -5,7 +5,7 @@
 //! says when (a method, its replies or notifications, whose script, which of them) and what then:
 //!
 //! ```ignore
-//! liar.does([on("blockchain.scripthash.get_history").about(&script).from_nth(2).answers(json!([]))]);
+//! liar.does([on("blockchain.scripthash.get_history").about(&script).since_nth(2).answers(json!([]))]);
 //! ```
 //!
 //! The first clause that fits decides. Everything is counted in the order of lines, so that a run repeats itself.
@@ -64,7 +64,7 @@ impl Adversary {
         };
         self.does([
             on("blockchain.scripthash.subscribe").about(script).answers(old),
-            on("blockchain.scripthash.subscribe").notified().about(script).is_lost(),
+            on("blockchain.scripthash.subscribe").notified().about(script).gets_lost(),
             on("blockchain.scripthash.get_history").about(script).tampers(shorter),
         ]);
     }
@@ -78,7 +78,7 @@ impl Adversary {
 
     /// It goes on answering, and tells of no new block.
     pub(crate) fn freezes(&self) {
-        self.does([on("blockchain.headers.subscribe").notified().is_lost()]);
+        self.does([on("blockchain.headers.subscribe").notified().gets_lost()]);
     }
 }
 
@@ -132,7 +132,7 @@ impl When {
     }
 
     /// The `nth` that fits and all after it.
-    pub(crate) fn from_nth(mut self, nth: usize) -> Self {
+    pub(crate) fn since_nth(mut self, nth: usize) -> Self {
         self.first = nth;
         self
     }
@@ -159,7 +159,7 @@ impl When {
     }
 
     /// It never arrives.
-    pub(crate) fn is_lost(self) -> Clause {
+    pub(crate) fn gets_lost(self) -> Clause {
         self.then(Then::Always(Verdict::Drop))
     }
 
@@ -184,12 +184,12 @@ impl When {
     }
 
     /// These bytes come instead.
-    pub(crate) fn is_garbage(self, bytes: &[u8]) -> Clause {
+    pub(crate) fn turns_to(self, bytes: &[u8]) -> Clause {
         self.then(Then::Always(Verdict::Raw(bytes.to_vec())))
     }
 
     /// A line comes instead that does not end before so many bytes.
-    pub(crate) fn is_endless(self, bytes: usize) -> Clause {
+    pub(crate) fn never_ends(self, bytes: usize) -> Clause {
         self.then(Then::Always(Verdict::Endless(bytes)))
     }
 
