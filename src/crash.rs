@@ -134,8 +134,8 @@ mod armed {
     pub(super) fn passes(point: Point) {
         let Some(path) = &*FILE else { return };
         if let Ok(mut passed) = OpenOptions::new().append(true).open(path.with_extension("passed")) {
-            // A line that is missing fails the test.
-            let _ = writeln!(passed, "{}", point.name());
+            // One write a line: others pass elsewhere at the same time. A line that is missing fails the test.
+            let _ = passed.write_all(format!("{}\n", point.name()).as_bytes());
         }
         // No file: nothing is wanted now.
         let Ok(order) = std::fs::read_to_string(path) else { return };
