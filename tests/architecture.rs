@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dial", &["config"]),
     ("keys", &[]),
     ("clock", &[]),
+    ("files", &[]),
     ("task", &[]),
     ("logs", &["text"]),
     ("source", &["clock", "chain", "config", "dial", "text"]),
@@ -29,22 +30,22 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "ln",
         &[
-            "clock", "chain", "config", "amount", "crash", "dial", "keys", "task", "text", "store", "engine", "ledger",
-            "wallet",
+            "clock", "chain", "config", "amount", "crash", "dial", "files", "keys", "task", "text", "store", "engine",
+            "ledger", "wallet",
         ],
     ),
     // floor 5
     (
         "node",
         &[
-            "clock", "chain", "config", "amount", "crash", "dial", "keys", "task", "text", "source", "store", "engine",
-            "ledger", "wallet", "ln",
+            "clock", "chain", "config", "amount", "crash", "dial", "files", "keys", "task", "text", "source", "store",
+            "engine", "ledger", "wallet", "ln",
         ],
     ),
     // floor 6
     ("api", &["node", "config", "text", "task"]),
     // floor 7
-    ("cli", &["api", "config", "amount", "text"]),
+    ("cli", &["api", "config", "amount", "files", "text"]),
     // the roof
     ("main", &["api", "cli", "config", "keys", "logs", "node", "task"]),
     ("lib", &[]),

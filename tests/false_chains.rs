@@ -16,7 +16,8 @@ use serde_json::json;
 use crate::support::adversary::{Adversary, on};
 use crate::support::daemon::Daemon;
 use crate::support::forge::{Branch, header, worked, workless};
-use crate::support::listening::{Call, Listening};
+use crate::support::listening::Listening;
+use crate::support::recorder::Call;
 use crate::support::scenes::{CHANNEL, open, pay};
 use crate::support::watched::Watched;
 use crate::support::world::{A_WHILE, World};
@@ -70,7 +71,7 @@ fn a_proof_with_an_impossible_place_bans_its_server_and_the_next_proves() {
         }
         let urls = servers.each_ref().map(|server| server.url());
         let folder = world.folder().join(format!("listening-{at}"));
-        let listening = Listening::start(&folder, &urls, std::slice::from_ref(&watched.script));
+        let listening = Listening::start(&folder, &urls, &[&watched]);
         listening.hears_of(watched.outpoint.txid, watched.height);
     }
 }
@@ -167,7 +168,7 @@ fn after_a_false_reorganisation_a_true_one_is_told() {
     let watched = Watched::new(&world);
     let servers: [Adversary; 3] = Adversary::several(&world);
     let urls = servers.each_ref().map(|server| server.url());
-    let listening = Listening::start(&world.folder().join("listening"), &urls, std::slice::from_ref(&watched.script));
+    let listening = Listening::start(&world.folder().join("listening"), &urls, &[&watched]);
     listening.hears_of(watched.outpoint.txid, watched.height);
     world.mine(2);
     listening.at(world.bitcoind.best_hash());
@@ -179,9 +180,9 @@ fn after_a_false_reorganisation_a_true_one_is_told() {
     world.reorg(3, 4);
     listening.at(world.bitcoind.best_hash());
     listening.hears_of(watched.outpoint.txid, watched.height);
-    let told: Vec<Call> = listening.calls().into_iter().filter(|call| !matches!(call, Call::Best { .. })).collect();
+    let told: Vec<Call> = listening.calls().into_iter().filter(|call| !matches!(call, Call::Tip(_))).collect();
     assert_eq!(told.len(), 3, "confirmed, unconfirmed, confirmed: {told:?}");
-    assert!(matches!(told[1], Call::Unconfirmed { .. }), "{told:?}");
+    assert!(matches!(told[1], Call::Unconfirmed(_)), "{told:?}");
 }
 
 fn listening(world: &World) -> ([Adversary; 3], Listening) {
@@ -210,7 +211,7 @@ fn banned(state: &EngineState, server: usize) -> bool {
 /// Every tip that was told is, or was, bitcoind's own.
 fn only_the_real_chain(world: &World, listening: &Listening) {
     for call in listening.calls() {
-        if let Call::Best { height, hash } = call {
+        if let Call::Tip((height, hash)) = call {
             assert_eq!(hash, world.bitcoind.hash_at(height), "height {height}");
         }
     }

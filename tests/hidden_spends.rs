@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::support::adversary::{Adversary, Clause, on};
 use crate::support::daemon::Daemon;
 use crate::support::eventually::{eventually, throughout};
-use crate::support::listening::{Call, Listening};
+use crate::support::listening::Listening;
+use crate::support::recorder::Call;
 use crate::support::scenes::{DEPOSIT, in_mempool, mine_until, open, pay};
 use crate::support::watched::Watched;
 use crate::support::world::{A_WHILE, World};
@@ -44,7 +45,7 @@ fn a_spend_that_was_hidden_while_we_were_away_is_told_after_the_start() {
     world.mine(3);
     servers[..2].iter().for_each(|server| server.hides(&watched.script, watched.height + 1));
     let urls = servers.each_ref().map(|server| server.url());
-    let again = Listening::start(&world.folder().join("alice"), &urls, std::slice::from_ref(&watched.script));
+    let again = Listening::start(&world.folder().join("alice"), &urls, &[&watched]);
     again.hears_of(spend, watched.height + 1);
 }
 
@@ -155,7 +156,7 @@ fn another_body_from_one_of_three_servers_bans_it_and_the_true_one_is_told() {
     let spend = watched.spend(&world);
     world.mine(1);
     listening.hears_of(spend, world.bitcoind.height());
-    let confirmed = listening.calls().iter().filter(|call| matches!(call, Call::Confirmed { .. })).count();
+    let confirmed = listening.calls().iter().filter(|call| matches!(call, Call::Confirmed(..))).count();
     assert_eq!(confirmed, 2, "{:?}", listening.calls());
 }
 
@@ -174,7 +175,7 @@ fn a_server_that_hangs_up_after_each_subscription_is_left_alone_longer_and_longe
     // 1 s, 2 s, 4 s …: what was heard by now fits into a few tries.
     assert!(servers[0].accepted() <= before + 8, "{} tries", servers[0].accepted() - before);
     let watched = Watched::new(&world);
-    listening.follow(&watched.script);
+    listening.follow(&watched);
     listening.hears_of(watched.outpoint.txid, watched.height);
 }
 
@@ -232,14 +233,14 @@ fn funding_script(world: &World, node: &Daemon) -> ScriptBuf {
 fn listening(world: &World, name: &str, watched: &Watched) -> ([Adversary; 3], Listening) {
     let servers: [Adversary; 3] = Adversary::several(world);
     let urls = servers.each_ref().map(|server| server.url());
-    let listening = Listening::start(&world.folder().join(name), &urls, std::slice::from_ref(&watched.script));
+    let listening = Listening::start(&world.folder().join(name), &urls, &[watched]);
     listening.hears_of(watched.outpoint.txid, watched.height);
     listening.at(world.bitcoind.best_hash());
     (servers, listening)
 }
 
 fn unconfirms(listening: &Listening) -> bool {
-    listening.calls().iter().any(|call| matches!(call, Call::Unconfirmed { .. }))
+    listening.calls().iter().any(|call| matches!(call, Call::Unconfirmed(_)))
 }
 
 fn without(txid: String) -> impl FnMut(&mut Value) + Send + 'static {

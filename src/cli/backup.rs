@@ -1,10 +1,6 @@
 //! `backup`: the list of channels, encrypted by the daemon, into a file of whoever asks.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, absolute};
+use std::path::absolute;
 use std::time::Duration;
 
 use bitcoin::hex::FromHex;
@@ -17,6 +13,7 @@ use super::output::Output;
 use super::print;
 use super::progress::during;
 use crate::api::types::{BackupMade, Code, NodeError};
+use crate::files::replace;
 
 /// The configured command may take its time.
 const SLOW: Duration = Duration::from_secs(90);
@@ -55,15 +52,4 @@ pub(super) async fn backup(client: &Client, output: Output, args: &args::Backup)
     }
     let nowhere = written.files.is_empty() && written.trouble.is_some();
     Ok(if nowhere { FAILED } else { DONE })
-}
-
-/// Replaces a file whole; durable when it returns.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = OsString::from(path);
-    beside.push(".partial");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }

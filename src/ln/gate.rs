@@ -47,20 +47,25 @@ impl Gate {
 
     /// Follows the alarm until shutdown.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
-        let mut was_shut = false;
+        let (mut was_shut, mut begun) = (false, false);
         loop {
             // Begun before the look: what happens in between ends it.
             let changed = self.caution.changed();
             let refusing = self.caution.refusing();
-            if refusing.is_some() != was_shut {
+            let turns = refusing.is_some() != was_shut;
+            if turns {
                 was_shut = refusing.is_some();
                 match &refusing {
                     Some(why) => tracing::error!("payments are refused and nothing is forwarded: {why}"),
                     None => tracing::warn!("payments are accepted and forwarded again"),
                 }
             }
-            let gate = self.clone();
-            blocking(move || gate.apply(refusing.is_some())).await;
+            // A block is no reason to look at every channel. While it is shut, though, one may come that is not shut yet.
+            if turns || refusing.is_some() || !begun {
+                begun = true;
+                let gate = self.clone();
+                blocking(move || gate.apply(refusing.is_some())).await;
+            }
             tokio::select! {
                 _ = shutdown.wait() => return Ok(()),
                 () = changed => {}

@@ -2,8 +2,7 @@
 //! far it has come.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use bitcoin::hex::DisplayHex;
@@ -14,6 +13,7 @@ use super::views::{BackupMade, BackupState, LostChannel, RecoveryState};
 use super::{Answer, Node, Parts};
 use crate::config::Config;
 use crate::engine::{self, FeeBook, WatchInbox};
+use crate::files::replace;
 use crate::keys::Seed;
 use crate::ledger::{ClosedChannel, Ledger};
 use crate::ln::backup::{BYTES_AT_MOST, Contents, Trouble};
@@ -34,8 +34,7 @@ pub fn prepare_restore(config: &Config, words: &str, backup: Option<&[u8]>) -> R
         None => 0,
     };
     let path = config.data_dir.join(RESTORE_FILE);
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    file.and_then(|mut file| file.write_all(backup.unwrap_or_default()).and_then(|()| file.sync_all()))
+    replace(&path, backup.unwrap_or_default())
         .map_err(|error| NodeError::new(Code::Failed, format!("could not write {}: {error}", path.display())))?;
     Ok(count)
 }

@@ -86,6 +86,11 @@ impl Recorder {
         lock(&self.memory).outputs.insert(outpoint, script);
     }
 
+    /// Every call so far that was not taken.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        lock(&self.calls).iter().map(|(_, call)| call.clone()).collect()
+    }
+
     /// The calls since the last time.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut *lock(&self.calls)).into_iter().map(|(_, call)| call).collect()

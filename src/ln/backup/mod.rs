@@ -11,10 +11,7 @@
 
 mod contents;
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -34,6 +31,7 @@ pub use self::contents::{BYTES_AT_MOST, BackupError, Channel, Contents};
 use super::types::{ChannelManager, NetworkGraph};
 use super::{blocking, now};
 use crate::config;
+use crate::files::replace;
 use crate::keys::Seed;
 use crate::store::{Store, StoreError};
 use crate::task::Shutdown;
@@ -262,18 +260,6 @@ pub fn listed(channels: &ChannelManager, addresses: impl Fn(PublicKey) -> Vec<St
     list
 }
 
-/// Replaces a file whole; durable when it returns.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = OsString::from(path);
-    beside.push(".partial");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir)?.sync_all()
-}
-
 /// Gives the bytes to a program; an error completes "the command …".
 async fn run(program: &str, arguments: &[String], bytes: &[u8]) -> Result<(), String> {
     let mut command = Command::new(program);
@@ -296,21 +282,9 @@ async fn run(program: &str, arguments: &[String], bytes: &[u8]) -> Result<(), St
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole_and_is_its_owners_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("channels.backup");
-        replace(&path, b"a longer first one").unwrap();
-        replace(&path, b"second").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"second");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
-        assert!(replace(&dir.path().join("no/such/place"), b"x").is_err());
-    }
 
     #[tokio::test]
     async fn a_command_gets_the_bytes_and_its_failure_is_told_in_words() {
