@@ -47,6 +47,8 @@ mod fuzz_corpora;
 mod gossip;
 /// Servers that keep something back: one proof is enough, and absence is none.
 mod hidden_spends;
+/// Killed at random while payments go in all directions: every millisatoshi is accounted for.
+mod kills;
 /// A chain that falls silent: said, then nothing new is risked, nothing is closed, and blocks end it.
 mod ladder;
 /// Servers that lie: nothing of it is believed, and the next one serves.
