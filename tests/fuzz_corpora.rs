@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../fuzz/harness/config.rs"]
+mod config;
 #[path = "../fuzz/harness/esplora_reply.rs"]
 mod esplora_reply;
 #[path = "../fuzz/harness/header_tree.rs"]
@@ -14,11 +16,11 @@ mod sync_machine;
 #[path = "../fuzz/harness/wire_line.rs"]
 mod wire_line;
 
-/// Every target: its name in `fuzz/Cargo.toml` and in `fuzz/corpus`, and what it runs.
-/// A target and its harness.
+/// A target, as it is called in `fuzz/Cargo.toml` and in `fuzz/corpus`, and what it runs.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
+    ("config", config::run),
     ("esplora_reply", esplora_reply::run),
     ("header_tree", header_tree::run),
     ("merkle_proof", merkle_proof::run),

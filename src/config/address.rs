@@ -4,6 +4,11 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use crate::text::clip;
+
+/// Columns of a text that is no address, as an error shows it.
+const SHOWN: usize = 100;
+
 /// How a server is spoken to. There is no fallback from what is secure to what is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
@@ -46,13 +51,13 @@ pub struct ServerAddr {
 pub enum AddressError {
     #[error("a server address begins with ssl:// or tcp:// (Electrum) or https:// or http:// (Esplora)")]
     Scheme,
-    #[error("{0} is not a path of an Esplora server, such as /api")]
+    #[error("{} is not a path of an Esplora server, such as /api", clip(.0, SHOWN))]
     Path(String),
-    #[error("{0} is not a host name or IP address (an IPv6 address stands in brackets)")]
+    #[error("{} is not a host name or IP address (an IPv6 address stands in brackets)", clip(.0, SHOWN))]
     Host(String),
-    #[error("{0} is not a port between 1 and 65535")]
+    #[error("{} is not a port between 1 and 65535", clip(.0, SHOWN))]
     Port(String),
-    #[error("the port is missing, as in {0}:9735")]
+    #[error("the port is missing, as in {}:9735", clip(.0, SHOWN))]
     NoPort(String),
 }
 

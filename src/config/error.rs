@@ -4,6 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::text::clip;
+
+/// Columns of a path, a name or an option that an error shows.
+const SHOWN: usize = 160;
+
 /// Where a setting was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -19,8 +24,8 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::File { path, line } => write!(f, "{}, line {line}", path.display()),
-            Origin::Environment(name) => write!(f, "environment variable {name}"),
-            Origin::CommandLine(option) => write!(f, "option {option}"),
+            Origin::Environment(name) => write!(f, "environment variable {}", clip(name, SHOWN)),
+            Origin::CommandLine(option) => write!(f, "option {}", clip(option, SHOWN)),
         }
     }
 }
@@ -44,7 +49,7 @@ pub enum ConfigError {
     NoHome,
     #[error("no server is configured for {network}, and there are no public ones to begin with")]
     NoServers { network: String, file: PathBuf },
-    #[error("the path of the API socket is longer than the 100 bytes that a socket may have: {}", path.display())]
+    #[error("the path of the API socket is longer than the 100 bytes that a socket may have: {}", clip(&path.to_string_lossy(), SHOWN))]
     SocketPath { path: PathBuf },
 }
 

@@ -98,9 +98,7 @@ impl Config {
     /// Reads all layers. The file may be missing unless it was named.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let (file, text) = find_file(overrides)?;
-        let mut reader = layers(overrides, &file, text.as_deref())?;
-        let mut config = Self::read(&mut reader, file, overrides.home.as_deref())?;
-        reader.finish()?;
+        let mut config = Self::from_layers(overrides, &file, text.as_deref())?;
         if config.mark_dir.is_none() {
             let home = || overrides.home.as_ref().map(|home| home.join(".local/state"));
             config.mark_dir = overrides.state_home.clone().or_else(home).map(|state| state.join("lightnode"));
@@ -112,8 +110,14 @@ impl Config {
 
     /// The settings that a text alone gives, as if it were the file `path`.
     pub fn from_text(path: &Path, text: &str, home: &Path) -> Result<Self, ConfigError> {
-        let mut reader = layers(&Overrides::default(), path, Some(text))?;
-        let config = Self::read(&mut reader, path.to_owned(), Some(home))?;
+        let overrides = Overrides { home: Some(home.to_owned()), ..Overrides::default() };
+        Self::from_layers(&overrides, path, Some(text))
+    }
+
+    /// The settings of a text, as if it were the file `path`, under what overrides it. No file is looked at.
+    pub fn from_layers(overrides: &Overrides, path: &Path, text: Option<&str>) -> Result<Self, ConfigError> {
+        let mut reader = layers(overrides, path, text)?;
+        let config = Self::read(&mut reader, path.to_owned(), overrides.home.as_deref())?;
         reader.finish()?;
         Ok(config)
     }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use bitcoin::Network;
 
-use super::GossipSource;
 use super::read::Value;
+use super::{GossipSource, ServerAddr};
 
 type Parsed<T> = Result<T, String>;
 
@@ -152,13 +152,15 @@ fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
 pub(super) fn gossip(value: &Value) -> Parsed<GossipSource> {
     let expected = || "\"p2p\" or the https:// address of a rapid gossip sync server".to_owned();
     let text = text(value).map_err(|_| expected())?;
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    match text.as_str() {
-        "p2p" => Ok(GossipSource::P2p),
-        url if plain && (url.starts_with("https://") || url.starts_with("http://")) => {
-            Ok(GossipSource::Rapid(text.trim_end_matches('/').to_owned()))
-        }
-        _ => Err(expected()),
+    if text == "p2p" {
+        return Ok(GossipSource::P2p);
+    }
+    let host = text.match_indices('/').nth(2).map_or(text.as_str(), |(slash, _)| &text[..slash]);
+    let http = host.parse::<ServerAddr>().is_ok_and(|server| server.transport.is_esplora());
+    if http && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(GossipSource::Rapid(text.trim_end_matches('/').to_owned()))
+    } else {
+        Err(expected())
     }
 }
 

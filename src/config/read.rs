@@ -10,11 +10,16 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Origin};
+use crate::text::clip;
 
 /// The prefix of all our environment variables.
 const PREFIX: &str = "LIGHTNODE_";
 /// Tables that stand in the file as `[[name]]`.
 const LISTS: [&str; 1] = ["server"];
+/// Columns of a name or a value that an error shows.
+const SHOWN: usize = 100;
+/// Bytes of a name that is compared with the known ones, which are shorter.
+const COMPARED: usize = 64;
 
 /// A value as some layer gave it.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +40,7 @@ impl Value {
     fn found(&self) -> String {
         match self {
             Value::Text(text) | Value::String(text) if text.is_empty() => "empty".to_owned(),
-            Value::Text(text) | Value::String(text) => format!("\"{}\"", text.escape_debug()),
+            Value::Text(text) | Value::String(text) => format!("\"{}\"", clip(text, SHOWN)),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
             Value::Boolean(truth) => truth.to_string(),
@@ -89,17 +94,10 @@ impl Reader {
         })?;
         let file = File { path, text };
         for (key, value) in document.get_ref() {
-            let name = key.get_ref().as_ref();
+            let name = &as_written(key.get_ref());
             let line = key.span().start;
             match value.get_ref() {
-                DeValue::Table(_) if LISTS.contains(&name) => {
-                    return Err(file.no_list(name, line, value.get_ref()));
-                }
-                DeValue::Table(table) => {
-                    self.sections.push((name.to_owned(), file.origin(line)));
-                    self.table(&file, name, table);
-                }
-                DeValue::Array(entries) if LISTS.contains(&name) => {
+                DeValue::Array(entries) if LISTS.contains(&name.as_str()) => {
                     let begins = |entry: &toml::Spanned<DeValue<'_>>| file.origin(entry.span().start);
                     self.lists.insert(name.to_owned(), entries.iter().map(begins).collect());
                     for (index, entry) in entries.iter().enumerate() {
@@ -109,6 +107,11 @@ impl Reader {
                             other => return Err(file.no_list(name, entry.span().start, other)),
                         }
                     }
+                }
+                other if LISTS.contains(&name.as_str()) => return Err(file.no_list(name, line, other)),
+                DeValue::Table(table) => {
+                    self.sections.push((name.to_owned(), file.origin(line)));
+                    self.table(&file, name, table);
                 }
                 other => {
                     let given = Given { origin: file.origin(line), value: simple(other) };
@@ -122,7 +125,7 @@ impl Reader {
     fn table(&mut self, file: &File<'_>, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let given = Given { origin: file.origin(key.span().start), value: simple(value.get_ref()) };
-            self.layers[2].insert(format!("{prefix}.{}", key.get_ref()), given);
+            self.layers[2].insert(format!("{prefix}.{}", as_written(key.get_ref())), given);
         }
     }
 
@@ -148,8 +151,7 @@ impl Reader {
     }
 
     /// How many `[[name]]` the file has; absent when it does not mention them.
-    pub(super) fn entries(&mut self, name: &str) -> Option<usize> {
-        self.known.insert(name.to_owned());
+    pub(super) fn entries(&self, name: &str) -> Option<usize> {
         self.lists.get(name).map(Vec::len)
     }
 
@@ -179,7 +181,7 @@ impl Reader {
                 let nearest = nearest(section, sections.iter().copied());
                 return Err(ConfigError::UnknownKey {
                     origin: origin.clone(),
-                    key: format!("[{section}]"),
+                    key: format!("[{}]", clip(section, SHOWN)),
                     nearest: nearest.map(|name| format!("[{name}]")),
                 });
             }
@@ -211,7 +213,8 @@ impl Reader {
             let nearest = nearest(&bare, known.iter().map(String::as_str)).map(|near| format!("{PREFIX}{near}"));
             let section = bare.split('_').next().unwrap_or_default().to_ascii_lowercase();
             if nearest.is_some() || sections.contains(section.as_str()) {
-                return Err(ConfigError::UnknownKey { origin: given.origin.clone(), key: name.clone(), nearest });
+                let key = clip(name, SHOWN);
+                return Err(ConfigError::UnknownKey { origin: given.origin.clone(), key, nearest });
             }
         }
         Ok(())
@@ -242,10 +245,20 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The key as people write it: without the index of a `[[list]]`.
+/// The name as TOML wants it: what is not of plain letters stands in quotes, so that `"fees.max_sat_per_vb"` is not the
+/// setting of that section.
+fn as_written(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if !name.is_empty() && name.bytes().all(plain) { name.to_owned() } else { format!("\"{name}\"") }
+}
+
+/// The key as people write it: without the index of a `[[list]]`, and fit to be shown.
 fn shown(key: &str) -> String {
-    let part = |part: &&str| !part.bytes().all(|byte| byte.is_ascii_digit());
-    key.split('.').filter(part).collect::<Vec<_>>().join(".")
+    let whole = match key.split('.').collect::<Vec<_>>()[..] {
+        [list, _, name] if LISTS.contains(&list) => format!("{list}.{name}"),
+        _ => key.to_owned(),
+    };
+    clip(&whole, SHOWN)
 }
 
 fn variable(key: &str) -> String {
@@ -272,6 +285,9 @@ fn simple(value: &DeValue<'_>) -> Value {
 
 /// The known name that was probably meant: few typing errors away, or the right name in the wrong section.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    if name.len() > COMPARED {
+        return None;
+    }
     let last = |key: &'a str| key.rsplit('.').next().unwrap_or(key);
     let short = name.rsplit('.').next().unwrap_or(name);
     known

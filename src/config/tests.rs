@@ -29,7 +29,7 @@ fn the_file_with_every_setting_has_every_setting_at_its_default() {
         .known()
         .iter()
         .filter(|key| reader.origin(key).is_none())
-        .filter(|key| *key != "server" && *key != "servers")
+        .filter(|key| *key != "servers")
         // Shown for the first server.
         .filter(|key| !key.ends_with(".pin") && !key.ends_with(".trusted"))
         .collect();
@@ -64,6 +64,7 @@ fn each_network_keeps_its_data_apart() {
 
 #[test]
 fn an_unknown_setting_is_refused_with_its_line_and_the_nearest_known_one() {
+    const ALL: &str = "config/all.toml of the source shows every setting there is";
     for (text, message, hint) in [
         ("\nnetwrok = \"signet\"", "lightnode.toml, line 2: unknown setting `netwrok`", "did you mean `network`?"),
         (
@@ -78,11 +79,14 @@ fn an_unknown_setting_is_refused_with_its_line_and_the_nearest_known_one() {
             "lightnode.toml, line 5: unknown setting `server.pni`",
             "did you mean `server.pin`?",
         ),
+        ("[fees]\n5 = 1", "lightnode.toml, line 2: unknown setting `fees.5`", ALL),
         (
-            "[node]\ntotally_else = 1",
-            "lightnode.toml, line 2: unknown setting `node.totally_else`",
-            "config/all.toml of the source shows every setting there is",
+            "\"fees.max_sat_per_vb\" = 3",
+            "lightnode.toml, line 1: unknown setting `\"fees.max_sat_per_vb\"`",
+            "did you mean `fees.max_sat_per_vb`?",
         ),
+        ("\"\\u001b[2J\" = 1", "lightnode.toml, line 1: unknown setting `\"\\u{1b}[2J\"`", ALL),
+        ("[node]\ntotally_else = 1", "lightnode.toml, line 2: unknown setting `node.totally_else`", ALL),
     ] {
         assert_eq!(refusal(text), (message.to_owned(), Some(hint.to_owned())), "{text}");
     }
@@ -123,6 +127,15 @@ fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
         (
             "[server]\nurl = \"ssl://a\"",
             "line 1: `server` must be tables, each beginning with [[server]], but it is a table",
+        ),
+        (
+            "server = \"ssl://a\"",
+            "line 1: `server` must be tables, each beginning with [[server]], but it is \"ssl://a\"",
+        ),
+        (
+            "[gossip]\nsource = \"https://\"",
+            "line 2: `gossip.source` must be \"p2p\" or the https:// address of a rapid gossip sync server, but it is \
+             \"https://\"",
         ),
         ("fees = 3", "line 1: `fees` must be a section: a line [fees] and its settings below, but it is a value"),
         ("[[server]]\npin = \"\"", "line 1: this [[server]] has no url"),
@@ -175,6 +188,12 @@ fn command_line_over_environment_over_file_over_default() {
     given.environment.insert("LIGHTNODE_NETWROK".into(), "regtest".into());
     assert_eq!(Config::load(&given).unwrap_err().hint().unwrap(), "did you mean `LIGHTNODE_NETWORK`?");
     given.environment.remove("LIGHTNODE_NETWROK");
+    given.environment.insert("LIGHTNODE_SERVER".into(), "tcp://10.0.0.3".into());
+    assert_eq!(Config::load(&given).unwrap_err().hint().unwrap(), "did you mean `LIGHTNODE_SERVERS`?");
+    given.environment.remove("LIGHTNODE_SERVER");
+    given.set.push(("server".into(), "tcp://10.0.0.3".into()));
+    assert_eq!(Config::load(&given).unwrap_err().hint().unwrap(), "did you mean `servers`?");
+    given.set.pop();
     given.environment.insert("LIGHTNODE_FEES_MAX_SATS_PER_VB".into(), "1".into());
     let error = Config::load(&given).unwrap_err();
     assert_eq!(
@@ -205,6 +224,17 @@ fn a_node_without_servers_is_refused_when_it_shall_run() {
 fn a_socket_path_that_the_system_would_cut_is_refused() {
     let long = format!("[api]\nsocket = \"/tmp/{}\"", "x".repeat(100));
     assert!(matches!(parse(&long), Err(ConfigError::SocketPath { .. })));
+}
+
+#[test]
+fn what_is_wrong_is_said_in_few_words_however_long_it_is() {
+    let long = "x".repeat(5000);
+    for text in [format!("{long} = 1"), format!("[{long}]"), format!("[node]\nalias = \"{long}\"")] {
+        assert!(refusal(&text).0.len() < 300, "{text}");
+    }
+    for url in [format!("https://host/{long}"), format!("ssl://{long}"), format!("ssl://host:{long}")] {
+        assert!(refusal(&format!("[[server]]\nurl = \"{url}\"")).0.len() < 500, "{url}");
+    }
 }
 
 #[test]
