@@ -51,6 +51,8 @@ mod hidden_spends;
 mod kills;
 /// A chain that falls silent: said, then nothing new is risked, nothing is closed, and blocks end it.
 mod ladder;
+/// Snapshots of the network that lie: a route fails or is refused for its fee, and a true one mends it.
+mod lying_maps;
 /// Servers that lie: nothing of it is believed, and the next one serves.
 mod lying_servers;
 /// Deposits and withdrawals.

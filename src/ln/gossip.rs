@@ -19,13 +19,14 @@ use lightning::util::ser::ReadableArgs;
 use lightning_rapid_gossip_sync::GraphSyncError;
 
 use super::fetch::{self, Limits};
+use super::snapshot::{self, Unfit};
 use super::types::{GossipSync, Kv, Logger, NetworkGraph, P2pGossip, RapidGossip, RoutingHandler, Scorer};
 use crate::config::GossipSource;
 use crate::dial::Dialer;
 use crate::task::Shutdown;
 
 /// A snapshot of mainnet has about 5 MB.
-const LIMITS: Limits = Limits { bytes: 64 << 20, time: Duration::from_secs(120) };
+const LIMITS: Limits = Limits { bytes: 16 << 20, time: Duration::from_secs(120) };
 
 /// Servers make a snapshot a day, some every three hours.
 const REFRESH: Duration = Duration::from_secs(6 * 3600);
@@ -145,8 +146,12 @@ impl Snapshots {
 
     /// One snapshot: what changed since the last one, whose time is stored with the graph.
     async fn refresh(&self, dialer: &Dialer) -> Result<u32, SnapshotError> {
-        let since = self.graph.get_last_rapid_gossip_sync_timestamp().unwrap_or(0);
+        let now = super::now();
+        let last = self.graph.get_last_rapid_gossip_sync_timestamp();
+        // Of a clock that was wrong once.
+        let since = last.filter(|last| !snapshot::is_future(*last, now)).unwrap_or(0);
         let bytes = fetch::get(dialer, &format!("{}/{since}", self.url), LIMITS).await?;
+        snapshot::look_over(&bytes, now)?;
         let rapid = Arc::clone(&self.rapid);
         tokio::task::spawn_blocking(move || rapid.update_network_graph(&bytes))
             .await
@@ -165,6 +170,8 @@ impl Snapshots {
 enum SnapshotError {
     #[error(transparent)]
     Fetch(#[from] fetch::FetchError),
+    #[error("the snapshot is refused: {0}")]
+    Unfit(#[from] Unfit),
     #[error("the snapshot cannot be used: {0}")]
     Apply(String),
 }

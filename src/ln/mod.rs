@@ -36,6 +36,7 @@ pub mod restore;
 pub mod send;
 pub mod settings;
 pub mod signers;
+mod snapshot;
 pub mod start;
 #[cfg(test)]
 mod story;
