@@ -73,7 +73,7 @@ fn a_clock_years_behind_is_said_and_nothing_that_the_node_makes_is_of_the_past()
 }
 
 #[test]
-fn a_clock_that_jumps_back_while_the_node_runs_is_said_and_blocks_are_still_taken() {
+pub(crate) fn a_clock_that_jumps_back_while_the_node_runs_is_said_and_blocks_are_still_taken() {
     let world = world();
     let clock = WrongClock::new(world.folder(), 0);
     let mut alice = Daemon::new(&world, "alice");

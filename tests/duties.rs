@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use bitcoin::Address;
-use bitcoin::block::Header;
-use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::consensus::encode::serialize_hex;
 use serde_json::json;
 
+use crate::support::adversary::script;
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::forge::announces_no_work;
 use crate::support::probe::script_hash;
-use crate::support::proxy::{Proxy, Verdict};
+use crate::support::proxy::Proxy;
 use crate::support::scenes::{DEPOSIT, open};
-use crate::support::transcript::{Entry, Kind};
 use crate::support::world::World;
 
 #[test]
@@ -68,19 +68,7 @@ fn channel_scripts_are_told_to_three_servers_and_the_wallets_to_a_fourth_also_af
 fn a_ban_outlives_a_restart_and_ends_with_forgiveness() {
     let world = World::new();
     let servers = servers(&world, 2);
-    servers[0].set_rule(|line: &Entry| match (line.kind, line.method.as_str()) {
-        (Kind::Notification, "blockchain.headers.subscribe") => {
-            let mut body = line.body.clone();
-            let hex = body["params"][0]["hex"].as_str().expect("a header");
-            let mut header: Header = deserialize_hex(hex).expect("a header");
-            while header.target().is_met_by(header.block_hash()) {
-                header.nonce = header.nonce.wrapping_add(1);
-            }
-            body["params"][0]["hex"] = json!(serialize_hex(&header));
-            Verdict::Replace(body)
-        }
-        _ => Verdict::Forward,
-    });
+    servers[0].set_rule(script([announces_no_work()]));
     let mut alice = Daemon::with_servers(&world, "alice", &urls(&servers)).started();
     world.bitcoind.mine(1);
     let role = |alice: &Daemon| alice.json(&["servers"])[0]["role"].clone();

@@ -1,7 +1,9 @@
 //! Channels closed by force, from either side: the money comes back to the wallet, and is never out of view.
 
 use crate::support::daemon::Daemon;
-use crate::support::scenes::{CHANNEL, DEPOSIT, mine_until, open, pay, two_nodes_with_a_channel};
+use crate::support::scenes::{
+    CHANNEL, DEPOSIT, mine_until, open, pay, punished, revoked_commitment, two_nodes_with_a_channel,
+};
 use crate::support::world::World;
 
 /// Longer than any delay that two of our own nodes agree on.
@@ -41,6 +43,20 @@ pub(crate) fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     mine_until(&world, 20, &[&bob], || bob.balance("onchain_confirmed_sat") > 90_000);
     bob.without_channels();
     swept(&bob);
+}
+
+#[test]
+pub(crate) fn a_revoked_commitment_is_punished_before_the_next_block_and_the_whole_channel_is_ours() {
+    let world = World::new();
+    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    bob.funded(&world, 100_000);
+    let revoked = revoked_commitment(&world, &mut alice, &mut bob);
+    alice.start();
+    alice.ready();
+    world.bitcoind.mine_exactly(&[revoked]);
+    punished(&world, revoked);
+    mine_until(&world, 30, &[&alice], || alice.balance("onchain_confirmed_sat") > DEPOSIT - 20_000);
+    alice.without_channels();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::support::scenes::{DEPOSIT, open};
 use crate::support::world::World;
 
 #[test]
-fn a_public_channel_is_known_to_others_who_pay_over_it_without_a_hint() {
+pub(crate) fn a_public_channel_is_known_to_others_who_pay_over_it_without_a_hint() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice").started();
     let bob = Daemon::new(&world, "bob").started();

@@ -4,7 +4,7 @@
 //! Rows 1, 2, 11, 12, 16 and 19 of the table of threats: three servers, of which one or two misbehave.
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction};
 use serde_json::{Value, json};
 
 use crate::support::adversary::{Adversary, Clause, on};
@@ -12,7 +12,7 @@ use crate::support::daemon::Daemon;
 use crate::support::eventually::{eventually, throughout};
 use crate::support::listening::Listening;
 use crate::support::recorder::Call;
-use crate::support::scenes::{DEPOSIT, in_mempool, mine_until, open, pay};
+use crate::support::scenes::{DEPOSIT, in_mempool, mine_until, open, punished, revoked_commitment};
 use crate::support::watched::Watched;
 use crate::support::world::{A_WHILE, World};
 
@@ -190,35 +190,13 @@ fn a_revoked_commitment_that_two_of_three_servers_hide_is_punished_within_one_bl
     bob.funded(&world, 100_000);
     open(&world, &alice, &bob, &[]);
     let script = funding_script(&world, &alice);
-    pay(&alice, &bob, 200_000);
-
-    // Bob keeps a copy of the day on which he had more, and pays it all back.
-    bob.stop();
-    let mut thief = bob.copied("thief");
-    bob.start();
-    bob.ready();
-    bob.usable(1);
-    pay(&bob, &alice, 150_000);
-    bob.stop();
-    alice.stop();
-    thief.start();
-    thief.ready();
-    let id = thief.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
-    thief.json(&["close", &id, "--force"]);
-    let revoked = eventually("the revoked commitment", || world.bitcoind.mempool(), |all| !all.is_empty())[0];
-    thief.kill();
-
+    let revoked = revoked_commitment(&world, &mut alice, &mut bob);
     servers[..2].iter().for_each(|server| server.hides(&script, world.bitcoind.height() + 1));
     alice.start();
     alice.ready();
     world.bitcoind.mine_exactly(&[revoked]);
-    let punished = || {
-        let spends =
-            |txid: &Txid| world.bitcoind.raw_tx(*txid).input.iter().any(|input| input.previous_output.txid == revoked);
-        world.bitcoind.mempool().iter().any(spends)
-    };
     // No block comes in between.
-    eventually("the punishment", punished, |there| *there);
+    punished(&world, revoked);
     mine_until(&world, 30, &[&alice], || alice.balance("onchain_confirmed_sat") > DEPOSIT - 20_000);
     alice.without_channels();
 }

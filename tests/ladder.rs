@@ -11,7 +11,7 @@ use crate::support::world::World;
 const QUICK: &str = "[alarms]\nrotate_after_secs = 5\ndegraded_after_secs = 10\nrefuse_after_secs = 15\n";
 
 #[test]
-fn a_node_that_hears_of_no_block_pays_forwards_and_takes_nothing_closes_nothing_and_recovers() {
+pub(crate) fn a_node_that_hears_of_no_block_pays_forwards_and_takes_nothing_closes_nothing_and_recovers() {
     let world = World::new();
     let (alice, mut bob) = two_nodes_with_a_channel(&world);
     let carol = Daemon::new(&world, "carol").started();

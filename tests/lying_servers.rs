@@ -1,12 +1,13 @@
 //! One server that lies: nothing of it is believed, it is banned with the reason, and the next one serves.
 
 use bitcoin::Transaction;
-use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use serde_json::{Value, json};
 
+use crate::support::adversary::script;
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::forge::announces_no_work;
 use crate::support::proxy::{Proxy, Verdict};
 use crate::support::transcript::{Entry, Kind};
 use crate::support::world::World;
@@ -85,19 +86,7 @@ fn another_transaction_than_asked_for_is_refused_and_never_shown_as_a_deposit() 
 fn a_header_without_work_is_refused_and_the_chain_followed_elsewhere() {
     let world = World::new();
     let (liar, alice) = served_by_a_liar(&world);
-    liar.set_rule(|line: &Entry| match (line.kind, line.method.as_str()) {
-        (Kind::Notification, "blockchain.headers.subscribe") => {
-            let mut body = line.body.clone();
-            let hex = body["params"][0]["hex"].as_str().expect("a header");
-            let mut header: Header = deserialize_hex(hex).expect("a header");
-            while header.target().is_met_by(header.block_hash()) {
-                header.nonce = header.nonce.wrapping_add(1);
-            }
-            body["params"][0]["hex"] = json!(serialize_hex(&header));
-            Verdict::Replace(body)
-        }
-        _ => Verdict::Forward,
-    });
+    liar.set_rule(script([announces_no_work()]));
     world.bitcoind.mine(1);
     banned(&world, &alice, "it sent a header that breaks the rules of the network");
     alice.at_height(world.bitcoind.height());

@@ -76,7 +76,7 @@ fn ctrl_c_leaves_the_payment_running_and_whoever_asks_again_waits_for_it() {
 }
 
 #[test]
-fn stop_does_not_wait_for_a_payment_that_is_out_and_the_book_tells_its_end_after_the_restart() {
+pub(crate) fn stop_does_not_wait_for_a_payment_that_is_out_and_the_book_tells_its_end_after_the_restart() {
     let world = World::new();
     let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
     let (invoice, hash) = invoice_and_hash(&bob);

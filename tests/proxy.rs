@@ -5,8 +5,9 @@ use serde_json::json;
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
 use crate::support::identity::Identity;
+use crate::support::scenes::in_mempool;
 use crate::support::socks::{Asked, Socks};
-use crate::support::world::World;
+use crate::support::world::{Kind, World, with};
 
 /// Names that no resolver knows (RFC 6761): whoever reaches them did not look them up by himself.
 const FIRST: &str = "first.invalid";
@@ -60,6 +61,40 @@ fn an_onion_server_is_used_through_the_proxy_in_clear_text_and_with_tls() {
     alice.start();
     alice.ready();
     assert!(socks.asked().iter().all(|asked| asked.by_name && asked.host == ONION), "{:?}", socks.asked());
+}
+
+#[test]
+fn an_esplora_server_is_reached_through_the_proxy_by_name_and_not_beside_it_when_the_proxy_knows_it_no_more() {
+    with(Kind::Esplora, || {
+        let (world, socks) = (World::new(), Socks::start());
+        socks.name(FIRST, world.esplora().address());
+        socks.name(ONION, world.esplora().address());
+        let servers = [format!("http://{FIRST}:3000/api"), format!("http://{ONION}/api")];
+        let alice = Daemon::with_servers(&world, "alice", &servers);
+        alice.prepend(&format!("proxy = \"{}\"", socks.url()));
+        let alice = alice.started();
+        alice.funded(&world, 50_000);
+        let sent = alice.json(&["send", &world.bitcoind.new_address(), "20000"]);
+        in_mempool(&world, sent["txid"].as_str().expect("a txid"));
+        let (first, onion) = (socks.asked_for(FIRST), socks.asked_for(ONION));
+        assert!(first.iter().all(|asked| asked.by_name && asked.port == 3000) && !first.is_empty(), "{first:?}");
+        assert!(onion.iter().all(|asked| asked.by_name && asked.port == 80) && !onion.is_empty(), "{onion:?}");
+        assert!(onion.iter().all(|asked| asked.login != first[0].login), "two servers, one circuit");
+        assert!(first.iter().all(|asked| asked.login == first[0].login), "one server, several circuits");
+        assert_eq!(socks.asked().len(), first.len() + onion.len(), "{:?}", socks.asked());
+
+        // Nobody knows them any more; the server is there all the same, and is not asked by another way.
+        socks.forget(FIRST);
+        socks.forget(ONION);
+        world.esplora().stop();
+        world.esplora().start();
+        let mark = world.esplora().mark();
+        let (asked, height) = (socks.asked().len(), world.bitcoind.height());
+        world.bitcoind.mine(1);
+        eventually("the proxy to be asked again", || socks.asked().len(), |again| *again > asked + 2);
+        assert_eq!(world.esplora().mark(), mark, "asked beside the proxy");
+        assert_eq!(alice.json(&["status"])["tip"]["height"], json!(height));
+    });
 }
 
 #[test]

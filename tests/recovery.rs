@@ -8,22 +8,22 @@ use serde_json::Value;
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
-use crate::support::proxy::Proxy;
+use crate::support::own::OwnServer;
 use crate::support::scenes::{DEPOSIT, mine_until, open, pay, two_nodes_with_a_channel};
 use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
 #[test]
-fn an_older_copy_of_the_directory_is_refused_and_nothing_is_broadcast() {
+pub(crate) fn an_older_copy_of_the_directory_is_refused_and_nothing_is_broadcast() {
     let world = World::new();
-    let proxy = world.proxy();
-    let (mut alice, bob) = alice_behind(&world, &proxy);
+    let server = OwnServer::new(&world);
+    let (mut alice, bob) = alice_behind(&world, &server);
     let copy = copied(&mut alice);
     goes_on(&mut alice, &bob);
     alice.kill();
     put_back(&alice, &copy);
 
-    let mark = proxy.mark();
+    let mark = server.mark();
     alice.start();
     let status = halted(&alice);
     let why = status["why"].as_str().expect("a reason");
@@ -41,17 +41,17 @@ fn an_older_copy_of_the_directory_is_refused_and_nothing_is_broadcast() {
     halted(&alice);
     world.bitcoind.mine(3);
     bob.at_height(world.bitcoind.height());
-    assert_eq!(proxy.since(mark).requests().count(), 0, "a server was asked for something");
+    assert_eq!(server.asked_since(mark), 0, "a server was asked for something");
     assert!(world.bitcoind.mempool().is_empty(), "something was broadcast");
     assert_eq!(bob.json(&["channels"]).as_array().map(Vec::len), Some(1), "bob's channel lives");
     assert!(bob.entries("channel_close").is_empty());
 }
 
 #[test]
-fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_back() {
+pub(crate) fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_back() {
     let world = World::new();
-    let proxy = world.proxy();
-    let (mut alice, bob) = alice_behind(&world, &proxy);
+    let server = OwnServer::new(&world);
+    let (mut alice, bob) = alice_behind(&world, &server);
     let copy = copied(&mut alice);
     goes_on(&mut alice, &bob);
     alice.kill();
@@ -66,10 +66,10 @@ fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_back() {
 }
 
 #[test]
-fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
+pub(crate) fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
     let world = World::new();
-    let proxy = world.proxy();
-    let (mut alice, bob) = alice_behind(&world, &proxy);
+    let server = OwnServer::new(&world);
+    let (mut alice, bob) = alice_behind(&world, &server);
     let copy = copied(&mut alice);
     goes_on(&mut alice, &bob);
     alice.kill();
@@ -77,13 +77,13 @@ fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
     // What only the machine knew is lost too: nothing but the peer can tell.
     fs::remove_dir_all(alice.state_home()).expect("the test's own folder");
 
-    let mark = proxy.mark();
+    let mark = server.mark();
     alice.start();
     let mut first = alice.take_process();
     let ended = first.wait(Duration::from_secs(60));
     assert_eq!(ended.code(), Some(6), "{}", first.log().tail(40));
     assert!(first.log().contains("proved that channel"), "{}", first.log().tail(40));
-    assert_eq!(proxy.since(mark).count("blockchain.transaction.broadcast"), 0);
+    assert_eq!(server.given_since(mark), 0);
     assert!(world.bitcoind.mempool().is_empty(), "something was broadcast");
 
     alice.start();
@@ -97,7 +97,7 @@ fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_broadcast() {
 }
 
 #[test]
-fn a_lost_disk_comes_back_from_the_words_and_the_backup_even_when_stopped_in_the_middle() {
+pub(crate) fn a_lost_disk_comes_back_from_the_words_and_the_backup_even_when_stopped_in_the_middle() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     bob.funded(&world, 100_000);
@@ -125,7 +125,7 @@ fn a_lost_disk_comes_back_from_the_words_and_the_backup_even_when_stopped_in_the
 }
 
 #[test]
-fn the_words_alone_find_what_a_close_has_paid() {
+pub(crate) fn the_words_alone_find_what_a_close_has_paid() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     bob.funded(&world, 100_000);
@@ -149,7 +149,7 @@ fn the_words_alone_find_what_a_close_has_paid() {
 }
 
 #[test]
-fn a_stopped_node_that_moves_to_another_machine_goes_on() {
+pub(crate) fn a_stopped_node_that_moves_to_another_machine_goes_on() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     alice.stop();
@@ -229,9 +229,9 @@ fn wrong_words_do_not_open_a_backup_and_leave_nothing_behind() {
     assert!(!wrong.folder().join("seed").exists() && !wrong.folder().join("restore").exists());
 }
 
-/// Alice behind this proxy, with a channel to bob, who can pay for a close.
-fn alice_behind(world: &World, proxy: &Proxy) -> (Daemon, Daemon) {
-    let alice = Daemon::with_servers(world, "alice", &[proxy.url()]).started();
+/// Alice with a server of her own, with a channel to bob, who can pay for a close.
+fn alice_behind(world: &World, server: &OwnServer) -> (Daemon, Daemon) {
+    let alice = Daemon::with_servers(world, "alice", &[server.url()]).started();
     let bob = Daemon::new(world, "bob").started();
     alice.funded(world, DEPOSIT);
     bob.funded(world, 100_000);

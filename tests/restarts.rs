@@ -59,7 +59,7 @@ pub(crate) fn a_channel_that_confirmed_while_we_were_down_is_usable_after_the_st
 }
 
 #[test]
-fn a_payer_killed_while_its_payment_is_out_tells_the_truth_afterwards() {
+pub(crate) fn a_payer_killed_while_its_payment_is_out_tells_the_truth_afterwards() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);
     for _ in 0..5 {

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::own::OwnServer;
 use crate::support::scenes::{CHANNEL, pay, two_nodes_with_a_channel};
 use crate::support::world::World;
 
@@ -41,9 +42,9 @@ pub(crate) fn a_server_that_goes_away_is_waited_for_and_what_was_missed_is_caugh
 }
 
 #[test]
-fn the_next_server_takes_over_when_the_first_dies() {
+pub(crate) fn the_next_server_takes_over_when_the_first_dies() {
     let world = World::new();
-    let first = world.proxy();
+    let first = OwnServer::new(&world);
     let servers = [first.url(), world.server()];
     let alice = Daemon::with_servers(&world, "alice", &servers).started();
     assert_eq!(in_use(&alice), json!(first.url()));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::own::OwnServer;
 use crate::support::scenes::in_mempool;
 use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
@@ -88,10 +89,10 @@ pub(crate) fn a_deposit_whose_fee_its_payer_raises_is_counted_once() {
 }
 
 #[test]
-fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed() {
+pub(crate) fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed() {
     let world = World::new();
-    let proxy = world.proxy();
-    let alice = Daemon::with_servers(&world, "alice", &[proxy.url()]).started();
+    let server = OwnServer::new(&world);
+    let alice = Daemon::with_servers(&world, "alice", &[server.url()]).started();
     alice.funded(&world, 100_000);
     // Alice's words on another machine, which she forgot about.
     let twin = Daemon::new(&world, "twin");
@@ -99,13 +100,13 @@ fn a_withdrawal_whose_coins_the_same_words_spent_elsewhere_is_booked_as_failed()
     let twin = twin.started();
     twin.balance_is("onchain_confirmed_sat", 100_000);
 
-    proxy.go_down();
+    server.go_down();
     eventually("alice to notice", || alice.answering(), |status| status["state"] != "ready");
     let here = alice.json(&["send", &world.bitcoind.new_address(), "40000"]);
     let elsewhere = twin.json(&["send", &world.bitcoind.new_address(), "all"]);
     in_mempool(&world, elsewhere["txid"].as_str().expect("a txid"));
     world.bitcoind.mine(1);
-    proxy.come_back();
+    server.come_back();
     alice.ready();
     let failed = alice.entry(here["txid"].as_str().expect("a txid"), "failed");
     assert_eq!(failed["kind"], "withdrawal");

@@ -46,7 +46,7 @@ impl Adversary {
 
     /// What it does from now on, instead of what it did.
     pub(crate) fn does(&self, clauses: impl IntoIterator<Item = Clause>) {
-        self.proxy.set_rule(Script { clauses: clauses.into_iter().collect() });
+        self.proxy.set_rule(script(clauses));
     }
 
     /// It is honest from now on.
@@ -88,6 +88,11 @@ impl Deref for Adversary {
     fn deref(&self) -> &Proxy {
         &self.proxy
     }
+}
+
+/// The rule that these clauses make, for any proxy.
+pub(crate) fn script(clauses: impl IntoIterator<Item = Clause>) -> Script {
+    Script { clauses: clauses.into_iter().collect() }
 }
 
 /// A clause about the replies to `method`.
@@ -217,7 +222,8 @@ enum Then {
     Ask(String, Value),
 }
 
-struct Script {
+/// Several of them: the first that fits decides.
+pub(crate) struct Script {
     clauses: Vec<Clause>,
 }
 

@@ -110,6 +110,11 @@ impl Esplora {
         format!("http://127.0.0.1:{}/api", self.port.load(Ordering::Relaxed))
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port.load(Ordering::Relaxed)).into()
+    }
+
     /// The same server under another name, by which it is always honest: a ban is of a host.
     pub(crate) fn other_url(&self) -> String {
         format!("http://localhost:{}/api", self.port.load(Ordering::Relaxed))

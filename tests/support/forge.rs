@@ -118,6 +118,14 @@ pub(crate) fn workless(mut header: Header) -> Header {
     header
 }
 
+/// Each block that is announced is announced without its work.
+pub(crate) fn announces_no_work() -> Clause {
+    on("blockchain.headers.subscribe").notified().tampers(|params| {
+        let header = deserialize_hex(params[0]["hex"].as_str().expect("a header")).expect("a header");
+        params[0]["hex"] = json!(serialize_hex(&workless(header)));
+    })
+}
+
 fn unique() -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&random().to_le_bytes());

@@ -20,6 +20,7 @@ pub(crate) mod forge;
 pub(crate) mod identity;
 pub(crate) mod listening;
 pub(crate) mod locks;
+pub(crate) mod own;
 pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod process;

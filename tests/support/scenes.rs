@@ -1,5 +1,7 @@
 //! Situations that many tests begin with.
 
+use bitcoin::Txid;
+
 use super::daemon::Daemon;
 use super::eventually::eventually;
 use super::world::World;
@@ -68,4 +70,36 @@ pub(crate) fn mine_until(world: &World, most: usize, nodes: &[&Daemon], mut ther
         }
     }
     assert!(there(), "not there after {most} blocks");
+}
+
+/// Bob broadcasts a commitment that he has revoked: of the day on which 150,000 sat more were his. Alice does not see it,
+/// she is stopped, and both are gone afterwards; bob needs a coin for this.
+pub(crate) fn revoked_commitment(world: &World, alice: &mut Daemon, bob: &mut Daemon) -> Txid {
+    pay(alice, bob, 200_000);
+    bob.stop();
+    let mut thief = bob.copied("thief");
+    bob.start();
+    bob.ready();
+    bob.usable(1);
+    pay(bob, alice, 150_000);
+    bob.stop();
+    alice.stop();
+    thief.start();
+    thief.ready();
+    let id = thief.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    thief.json(&["close", &id, "--force"]);
+    let revoked = eventually("the revoked commitment", || world.bitcoind.mempool(), |all| !all.is_empty())[0];
+    thief.kill();
+    revoked
+}
+
+/// Waits until bitcoind has a transaction in its mempool that takes from this commitment.
+pub(crate) fn punished(world: &World, commitment: Txid) {
+    let there = || {
+        let takes = |txid: &Txid| {
+            world.bitcoind.raw_tx(*txid).input.iter().any(|input| input.previous_output.txid == commitment)
+        };
+        world.bitcoind.mempool().iter().any(takes)
+    };
+    eventually("the punishment", there, |there| *there);
 }
