@@ -225,6 +225,15 @@ impl World {
         self.on(Input::Watch(watch));
     }
 
+    /// Nobody's from now on, for these owners.
+    fn unwatch(&mut self, n: u8, bits: u8) {
+        let (id, owners) = (ScriptHash::of(&script(n)), owners(bits));
+        for watch in self.watches.iter_mut().filter(|watch| ScriptHash::of(&watch.script) == id) {
+            watch.owners = watch.owners.without(owners);
+        }
+        self.on(Input::Unwatch { scripts: vec![id], owners });
+    }
+
     fn on(&mut self, input: Input) {
         self.machine.on(input, self.now);
         let mut actions = 0;
@@ -252,6 +261,7 @@ impl World {
             }
             Action::StoreOlderHeaders { .. } => panic!("there is nothing below genesis"),
             Action::StoreHistory(record) => drop(self.records.insert(record.script, record)),
+            Action::ForgetHistories(scripts) => scripts.iter().for_each(|id| drop(self.records.remove(id))),
             Action::Deliver(plan) => {
                 self.listener.hear(&plan, self.machine.tree());
                 if let Some(tip) = plan.told() {
@@ -302,7 +312,8 @@ impl World {
             6 | 7 => self.answer(source, a, |chain, request| chain.answer(request, top)),
             8 => self.answer(source, a, |_, _| Err(if b % 2 == 0 { Refusal::Error } else { Refusal::Timeout })),
             9 => self.answer(source, a, |chain, _| Ok(nonsense(chain, b))),
-            10 => self.watch(a, b),
+            10 if b < 192 => self.watch(a, b),
+            10 => self.unwatch(a, b),
             11 => {
                 self.now += u64::from(a) * u64::from(b);
                 self.on(Input::Tick);

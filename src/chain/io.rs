@@ -49,6 +49,12 @@ impl Owners {
         Owners { wallet: self.wallet || other.wallet, lightning: self.lightning || other.lightning }
     }
 
+    /// Those who are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Owners) -> Owners {
+        Owners { wallet: self.wallet && !other.wallet, lightning: self.lightning && !other.lightning }
+    }
+
     /// True when each of `other` is in here.
     pub fn contains(self, other: Owners) -> bool {
         self.union(other) == self
@@ -137,6 +143,9 @@ pub enum Input {
     /// A script to follow from now on (idempotent; owners are united). At start all are put in before the first
     /// [`Input::Up`]: what is not watched yet cannot hold a delivery back.
     Watch(Watch),
+    /// These owners want to hear of these scripts no more. What nobody else follows is given up, with its record; what was
+    /// proven of it stays a fact, and a new [`Input::Watch`] follows it from the beginning.
+    Unwatch { scripts: Vec<ScriptHash>, owners: Owners },
     /// What the wallet thinks is unconfirmed; put in at start, and after each plan with a fork. What of it proves to be
     /// nowhere is told as [`MempoolChange::gone`].
     Believed(Vec<Txid>),
@@ -159,6 +168,8 @@ pub enum Action {
     StoreOlderHeaders { from: u32, headers: Vec<Header> },
     /// Make what is known of a script durable, so that a restart can deliver it without asking.
     StoreHistory(ScriptRecord),
+    /// Remove what is stored of these scripts; nothing depends on it.
+    ForgetHistories(Vec<ScriptHash>),
     /// Tell the listeners; then store what [`Plan::told`] says, put in their new watches, then [`Input::Delivered`].
     /// One at a time.
     Deliver(Plan),

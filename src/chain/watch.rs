@@ -83,6 +83,17 @@ impl WatchSet {
         (id, added)
     }
 
+    /// Takes owners from a script, and the script away when none is left; true then.
+    pub(super) fn remove(&mut self, id: ScriptHash, owners: Owners) -> bool {
+        let Some(followed) = self.0.get_mut(&id) else { return false };
+        followed.owners = followed.owners.without(owners);
+        let nobodys = followed.owners == Owners::default();
+        if nobodys {
+            self.0.remove(&id);
+        }
+        nobodys
+    }
+
     pub(super) fn get(&self, id: &ScriptHash) -> Option<&Followed> {
         self.0.get(id)
     }

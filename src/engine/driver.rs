@@ -17,7 +17,7 @@ use super::ladder::{Cause, Step};
 use super::outbox::Sent;
 use super::state::{EngineState, Phase};
 use super::{DeliveryError, Listener};
-use crate::chain::io::{Action, Input, Lie, Plan, Report, ScriptHash, ScriptRecord, SourceId, Watch};
+use crate::chain::io::{Action, Input, Lie, Owners, Plan, Report, ScriptHash, ScriptRecord, SourceId, Watch};
 use crate::chain::machine::Machine;
 use crate::clock;
 use crate::crash::{self, Point};
@@ -222,6 +222,11 @@ impl Engine {
                     }
                     self.records.push(record);
                 }
+                Action::ForgetHistories(scripts) => {
+                    // One of them may wait to be written.
+                    self.write_records()?;
+                    self.disk.insist(|disk| disk.store.forget_histories(scripts.clone()))?;
+                }
                 Action::Deliver(plan) => {
                     self.write_records()?;
                     self.deliver(&plan)?;
@@ -314,6 +319,13 @@ impl Engine {
                 let txs = self.machine.proven_for_lightning().cloned().collect();
                 // Who asked may have gone.
                 let _ = answer.send(Proven { tip: tree.tip(), contains: tree.contains(block), txs });
+            }
+            Command::Unwatch { scripts, done } => {
+                // Who registered one of them before this was asked has said so.
+                self.drain_inbox();
+                self.on(Input::Unwatch { scripts, owners: Owners { wallet: false, lightning: true } });
+                // Who asked may have gone.
+                let _ = done.send(());
             }
             Command::Forgive { host, done } => {
                 let banned = self.disk.insist(|disk| disk.store.unban(&host))?;

@@ -6,7 +6,7 @@ use bitcoin::Transaction;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::state::EngineState;
-use crate::chain::io::BlockRef;
+use crate::chain::io::{BlockRef, ScriptHash};
 use crate::chain::merkle::ProvenTx;
 
 /// What the engine is asked to do.
@@ -17,6 +17,7 @@ pub(super) enum Command {
     Retry,
     Rescan,
     Proven(BlockRef, oneshot::Sender<Proven>),
+    Unwatch { scripts: Vec<ScriptHash>, done: oneshot::Sender<()> },
     Forgive { host: String, done: oneshot::Sender<bool> },
 }
 
@@ -65,6 +66,14 @@ impl EngineHandle {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Proven(block, answer));
         answered.await.ok()
+    }
+
+    /// These scripts are followed for Lightning no more, from when it returns; what is pushed into the inbox later is
+    /// followed again. `None` after shutdown.
+    pub async fn unwatch(&self, scripts: Vec<ScriptHash>) -> Option<()> {
+        let (done, unwatched) = oneshot::channel();
+        self.tell(Command::Unwatch { scripts, done });
+        unwatched.await.ok()
     }
 
     /// Lifts the ban of a host and forgets what else speaks against its servers; durable when it returns. False: neither

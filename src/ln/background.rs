@@ -9,9 +9,8 @@
 //! - A manager that is older than a monitor closes that channel at the next start. So the last write comes after the
 //!   last message of a peer: first everybody is hung up on, then the sleeper is told.
 //! - Event handlers run inline; a slow one delays the manager's write and the pings.
-//! - It never archives monitors and never tidies up; [`housekeeping`] does.
+//! - It never archives monitors and never tidies up; [`super::housekeeping`] does.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use tokio::sync::watch;
 
 use super::peers::Peers;
 use super::types::{GossipSync, Sweeper};
-use super::{Ln, now, persist};
+use super::{Ln, now};
 use crate::task::Shutdown;
 
 /// LDK could not go on.
@@ -88,30 +87,4 @@ where
     outcome.map_err(|error| MotorError(error.to_string()))?;
     let settled = last.settle().await.map_err(|error| MotorError(error.to_string()))?;
     settled.map_err(|error| MotorError(error.to_string()))
-}
-
-/// How long after the start the first round begins, and how long between rounds.
-const FIRST_ROUND: Duration = Duration::from_secs(120);
-const ROUNDS: Duration = Duration::from_secs(6 * 3600);
-
-/// From time to time: monitors of channels that are long settled are archived, and leftovers of crashes removed.
-pub async fn housekeeping(ln: Ln, shutdown: Shutdown) -> Result<(), Infallible> {
-    let mut pause = FIRST_ROUND;
-    loop {
-        tokio::select! {
-            _ = shutdown.wait() => return Ok(()),
-            () = tokio::time::sleep(pause) => pause = ROUNDS,
-        }
-        let Ln { chain_monitor, persister, kv, .. } = ln.clone();
-        let round = tokio::task::spawn_blocking(move || {
-            chain_monitor.archive_fully_resolved_channel_monitors();
-            persist::tidy(&persister, &kv)
-        });
-        match round.await {
-            Ok(Ok(())) => {}
-            // Nothing depends on it; the next round does it.
-            Ok(Err(error)) => tracing::warn!(%error, "could not tidy up the channels' state"),
-            Err(error) => tracing::error!(%error, "tidying up the channels' state failed"),
-        }
-    }
 }

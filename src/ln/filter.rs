@@ -2,7 +2,8 @@
 //!
 //! Rules (`lightning::chain::Filter`): the calls are re-entrant, arrive while LDK holds its own locks, and often from
 //! inside `transactions_confirmed`. So they only push: no lock, no IO, no question to anybody. The engine drains the
-//! inbox before it delivers the next block. LDK has no call to unregister.
+//! inbox before it delivers the next block. LDK has no call to unregister: [`super::housekeeping`]
+//! does it.
 
 use bitcoin::{Script, Txid};
 use lightning::chain::WatchedOutput;
@@ -20,7 +21,8 @@ impl FilterInbox {
         Self(inbox)
     }
 
-    fn follow(&self, script: &Script) {
+    /// Has a script followed for Lightning; nothing for those that nobody follows.
+    pub(super) fn follow(&self, script: &Script) {
         if !is_followed(script) {
             return;
         }

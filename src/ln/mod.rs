@@ -24,6 +24,7 @@ pub mod fetch;
 pub mod filter;
 pub mod gate;
 pub mod gossip;
+pub mod housekeeping;
 pub mod logger;
 pub mod outgoing;
 pub mod peers;
@@ -68,6 +69,7 @@ pub struct Ln {
     pub logger: Arc<Logger>,
     pub fees: Arc<Fees>,
     pub broadcaster: Arc<Broadcaster>,
+    pub filter: Arc<FilterInbox>,
     pub kv: Arc<Kv>,
     pub managed: Arc<ManagedKv>,
     pub store: Store,

@@ -238,12 +238,13 @@ impl Restored {
             Arc::clone(&base.logger),
         ));
         let sweeps = Arc::new(Sweeps::new(Arc::clone(&sweeper), wallet.clone()));
-        let Base { keys, logger, fees, broadcaster, kv, .. } = base;
+        let Base { keys, logger, fees, filter, broadcaster, kv, .. } = base;
         let ln = Ln {
             keys,
             logger,
             fees,
             broadcaster,
+            filter,
             kv,
             managed,
             store,

@@ -57,7 +57,6 @@ impl Restored {
         let shutdown = tasks.shutdown();
         tasks.spawn("ln", background::run(ln.clone(), gossip, peers.clone(), handle, shutdown.clone()));
         tasks.spawn("ln-sweeps", Arc::clone(&ln.sweeps).run(ln.tip.clone(), shutdown.clone()));
-        tasks.spawn("ln-housekeeping", background::housekeeping(ln.clone(), shutdown.clone()));
         if let Some(snapshots) = snapshots {
             tasks.spawn("ln-gossip", snapshots.run(dialer.clone(), shutdown.clone()));
         }

@@ -28,6 +28,7 @@ use crate::ln::broadcast;
 use crate::ln::channels::{AcceptPolicy, Channels};
 use crate::ln::events::{Claims, Context, Desk, Dial, Doors, Events, release_orphans};
 use crate::ln::gate::Gate;
+use crate::ln::housekeeping;
 use crate::ln::peers::Listening;
 use crate::ln::purposes::Purposes;
 use crate::ln::receive::Receiver;
@@ -257,6 +258,8 @@ async fn start(node: &Node, ready: Ready) -> Result<(), NodeError> {
         .start(tasks, Entrance { identity: &node.config().node, listening, wanted: dials, dialer }, handle)
         .await
         .map_err(|error| failed("announce the node", &error))?;
+    let housekeeping = housekeeping::keep(running.ln.clone(), node.parts()?.engine.clone(), tasks.shutdown().clone());
+    tasks.spawn("ln-housekeeping", housekeeping);
     if let Some(recovery) = node.parts()?.recovery.clone() {
         tasks.spawn("recovery", recovery.run(running.ln.clone(), running.peers.clone(), tasks.shutdown().clone()));
     }

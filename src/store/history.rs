@@ -25,6 +25,17 @@ impl Store {
         self.write("store script histories", move |tx| records.iter().try_for_each(|record| replace(tx, record)))
     }
 
+    /// Removes what is stored of these scripts, in one transaction. Unknown ones change nothing.
+    pub fn forget_histories(&self, scripts: Vec<ScriptHash>) -> Result<(), StoreError> {
+        self.write("forget script histories", move |tx| {
+            for script in &scripts {
+                tx.prepare_cached("DELETE FROM proof WHERE script = ?1")?.execute([script.0])?;
+                tx.prepare_cached("DELETE FROM script WHERE hash = ?1")?.execute([script.0])?;
+            }
+            Ok(())
+        })
+    }
+
     /// All stored histories; confirmed transactions in chain order.
     pub fn load_histories(&self) -> Result<Vec<ScriptRecord>, StoreError> {
         let (scripts, proofs) = self.read(|connection| {

@@ -24,7 +24,7 @@ mod requests;
 mod scripts;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bitcoin::{Transaction, Txid};
@@ -59,6 +59,8 @@ pub struct Machine {
     /// The script that held the last plan back: looked at first the next time.
     blocker: Option<ScriptHash>,
     delivery: Delivery,
+    /// Followed by nobody any more, and still stored.
+    given_up: BTreeSet<ScriptHash>,
     actions: VecDeque<Action>,
 }
 
@@ -85,6 +87,7 @@ impl Machine {
             orphans: HashMap::new(),
             blocker: None,
             delivery,
+            given_up: BTreeSet::new(),
             actions: VecDeque::new(),
         })
     }
@@ -108,6 +111,7 @@ impl Machine {
                 }
             }
             Input::Watch(watch) => self.watch(watch),
+            Input::Unwatch { scripts, owners } => self.unwatch(scripts, owners),
             Input::Believed(txids) => self.mempool.believe(txids),
             Input::Delivered => self.delivery.done(),
             Input::Tick => {}
@@ -115,6 +119,7 @@ impl Machine {
         self.timers();
         self.work();
         self.plan();
+        self.forget();
         self.send();
     }
 
@@ -206,6 +211,7 @@ impl Machine {
         match added {
             Added::Known | Added::Refused => return,
             Added::New => {
+                self.given_up.remove(&id);
                 self.load(id, owners);
                 if let (true, Some(followed)) = (self.lines.is_empty(), self.watches.get_mut(&id)) {
                     followed.told = self.delivery.told_before().unwrap_or_default();
@@ -215,6 +221,27 @@ impl Machine {
         }
         for source in self.sources() {
             self.attend(source, id);
+        }
+    }
+
+    /// Follows scripts for these owners no more.
+    fn unwatch(&mut self, scripts: Vec<ScriptHash>, owners: Owners) {
+        for id in scripts {
+            if self.watches.remove(id, owners) {
+                self.given_up.insert(id);
+            }
+            for source in self.sources() {
+                self.attend(source, id);
+            }
+        }
+    }
+
+    /// Has the records removed that nobody needs. What is stored says after a crash which blocks were told beyond the
+    /// last tip, so they stay until a tip is told.
+    fn forget(&mut self) {
+        if !self.given_up.is_empty() && self.delivery.is_level() {
+            let scripts = std::mem::take(&mut self.given_up).into_iter().collect();
+            self.actions.push_back(Action::ForgetHistories(scripts));
         }
     }
 

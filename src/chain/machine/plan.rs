@@ -93,6 +93,11 @@ impl Delivery {
         self.busy = false;
     }
 
+    /// True when the listeners have heard of nothing beyond the tip they were told, and that is stored.
+    pub(super) fn is_level(&self) -> bool {
+        !self.busy && self.reached == self.told
+    }
+
     /// Something came that more may belong to.
     pub(super) fn gather(&mut self, now: u64) {
         let since = self.gathering.map_or(now, |(since, _)| since);

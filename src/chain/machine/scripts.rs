@@ -37,8 +37,9 @@ impl Machine {
 
     /// Follows a script on a connection, or no longer, as its duties are.
     pub(super) fn attend(&mut self, source: SourceId, id: ScriptHash) {
-        let (Some(line), Some(followed)) = (self.lines.get_mut(&source), self.watches.get(&id)) else { return };
-        match (line.serves.meets(followed.owners), line.views.get(&id).is_some()) {
+        let Some(line) = self.lines.get_mut(&source) else { return };
+        let owners = self.watches.get(&id).map(|followed| followed.owners).unwrap_or_default();
+        match (line.serves.meets(owners), line.views.get(&id).is_some()) {
             (true, false) => self.subscribe(source, id),
             (false, true) => {
                 line.lagging.remove(&id);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::super::*;
 use super::world::{World, pay, script};
-use crate::chain::io::{Owners, Plan, Watch};
+use crate::chain::io::{Owners, Plan, ScriptHash, Watch};
 use crate::chain::tree::HeaderTree;
 use crate::config;
 use crate::source::pool::{Fault, Member, Memory, Pool, Role};
@@ -354,5 +354,31 @@ async fn after_a_restart_everything_is_told_again_even_without_a_server() {
     assert_eq!(rig.heard()[0], ("wallet", format!("tx {} at 1", tx.compute_txid())));
     rig.inbox.push(Watch { script: script("later"), owners: Owners { wallet: true, lightning: false } });
     rig.until("two watches", |state| state.watches == 2).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_script_is_given_up_with_its_record_and_followed_again_when_it_is_pushed_again() {
+    let world = World::new(&["a:1"]);
+    world.mine(Some(pay(&script("channel"), 1)));
+    let rig = run(&world, dir(), &[script("ours")], PLAIN);
+    let channel = || Watch { script: script("channel"), owners: Owners { wallet: false, lightning: true } };
+    let given_up = || rig.handle.unwatch(vec![ScriptHash::of(&script("channel"))]);
+    let store = &rig.store;
+    let stored = |scripts: usize| async move { store.load_histories().unwrap().len() == scripts };
+    rig.inbox.push(channel());
+    rig.until("both followed", |state| state.watches == 2).await;
+    rig.synced_at(1).await;
+    // Of the other one there is nothing to store.
+    eventually("stored", || stored(1)).await;
+
+    // What was pushed before is put in before.
+    rig.inbox.push(channel());
+    given_up().await.unwrap();
+    rig.until("one followed", |state| state.watches == 1).await;
+    eventually("forgotten", || stored(0)).await;
+    rig.inbox.push(channel());
+    rig.until("both followed again", |state| state.watches == 2).await;
+    eventually("stored again", || stored(1)).await;
     rig.stop().await;
 }

@@ -46,6 +46,12 @@ impl Watched {
         self.transactions.len() + self.outputs.len()
     }
 
+    /// All their scripts.
+    pub fn scripts(self) -> impl Iterator<Item = ScriptBuf> {
+        let transactions = self.transactions.into_iter().map(|(_, script)| script);
+        transactions.chain(self.outputs.into_iter().map(|(_, script)| script))
+    }
+
     /// True for a node without channels.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

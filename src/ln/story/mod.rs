@@ -13,8 +13,8 @@ use lightning::types::payment::PaymentHash;
 
 use self::world::{NETWORK, Node, Story, spend_of, unix_now, until};
 use super::channels::{CloseError, OpenError, Standing};
-use super::decode;
 use super::send::PayError;
+use super::{decode, housekeeping};
 use crate::ledger::{Kind, NewSend, Side, State};
 use crate::wallet::{SendAmount, Spend};
 
@@ -319,5 +319,32 @@ async fn a_blind_node_forwards_pays_and_takes_nothing_closes_nothing_and_recover
         assert_eq!(paid.record.state, State::Succeeded, "{paid:?}");
     }
     c.stop().await;
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_of_a_channel_that_is_settled_for_good_are_given_up_and_those_of_another_are_not() {
+    let (mut story, settled) = Story::with_channel(300_000).await;
+    let stays = story.a.open(&story.b, Some(200_000)).await.unwrap();
+    let funding = spend_of(&story.a, story.a.wallet.fundings().last().unwrap().inputs[0]).await;
+    story.mine(Some(funding));
+    story.mine_empty(6);
+    let script = |node: &Node, channel| node.ln.chain_monitor.get_monitor(channel).unwrap().get_funding_script();
+    let (gone, kept) = (script(&story.a, settled.channel_id), script(&story.a, stays.channel_id));
+    story.a.channels.close(&settled.channel_id.to_string()).unwrap();
+    let closing = spend_of(&story.a, settled.funding).await;
+    story.mine(Some(closing));
+    story.mine_empty(7);
+
+    let (wanted, given_up) = housekeeping::round(&story.a.ln, BTreeSet::new());
+    assert!(wanted.contains(&gone) && wanted.contains(&kept));
+    assert_eq!(given_up, [] as [bitcoin::ScriptBuf; 0], "it may yet leave the chain");
+    story.chain.mine_empty(4032, &[]);
+    story.chain.tell_tip(&story.a);
+    story.chain.tell_tip(&story.b);
+    let (wanted, given_up) = housekeeping::round(&story.a.ln, wanted);
+    assert_eq!(story.a.ln.chain_monitor.list_monitors(), [stays.channel_id]);
+    assert!(given_up.contains(&gone) && !wanted.contains(&gone), "{given_up:?}");
+    assert!(!given_up.contains(&kept) && wanted.contains(&kept), "{given_up:?}");
     story.end().await;
 }

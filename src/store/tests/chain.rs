@@ -133,3 +133,12 @@ fn an_emptied_history_is_kept_as_empty() {
     store.store_history(&record(1, None, Vec::new())).unwrap();
     assert_eq!(store.load_histories().unwrap(), [record(1, None, Vec::new())]);
 }
+
+#[test]
+fn a_history_that_is_forgotten_takes_nothing_of_another_with_it() {
+    let (_dir, store) = fresh();
+    let shared = record(3, Some(1), vec![proof(1, 10, 5)]);
+    store.store_histories(vec![record(2, Some(9), vec![proof(1, 10, 5), proof(2, 12, 0)]), shared.clone()]).unwrap();
+    store.forget_histories(vec![ScriptHash([2; 32]), ScriptHash([7; 32])]).unwrap();
+    assert_eq!(store.load_histories().unwrap(), [shared]);
+}

@@ -245,3 +245,88 @@ fn a_clock_that_jumps_back_makes_no_wait_longer() {
     world.settle_within(2_000);
     world.assert_complete();
 }
+
+#[test]
+fn a_script_that_is_given_up_costs_nothing_any_more_and_what_was_told_of_it_stands() {
+    for seed in SEEDS {
+        let mut world = World::new(Node::new(5), &[(1, WALLET), (2, LIGHTNING), (3, LIGHTNING)], seed);
+        let funding = deposit(1, &[2]);
+        world.block(&[funding.clone()]);
+        let told = world.listener.confirmed.clone();
+        assert_eq!(told.len(), 1);
+        world.forget();
+        world.unwatch(2, LIGHTNING);
+        world.settle();
+        assert_eq!(world.machine.progress().watches, 2);
+        assert!(!world.store.records.contains_key(&hash_of(2)), "nothing of it is stored");
+
+        // The server goes on saying what it has to say.
+        world.block(&[spend(&funding, &[9]), deposit(2, &[3])]);
+        assert_eq!(world.count(|r| matches!(r, Request::History { script } if *script == hash_of(2))), 0);
+        assert_eq!(world.listener.confirmed.len(), 2, "the other channel's is told: {:?}", world.listener.confirmed);
+        world.restart();
+        world.connect();
+        world.settle();
+        assert_eq!(world.listener.confirmed.len(), 2);
+        assert!(world.machine.synced());
+        assert_eq!(world.count(|r| *r == Request::Subscribe { script: hash_of(2) }), 0);
+    }
+}
+
+#[test]
+fn what_the_wallet_follows_too_is_not_given_up_with_the_channel() {
+    let mut world = World::new(Node::new(5), &[(1, Owners::ALL)], 1);
+    world.block(&[deposit(1, &[1])]);
+    world.forget();
+    world.unwatch(1, LIGHTNING);
+    assert!(world.store.records.contains_key(&hash_of(1)));
+    world.block(&[deposit(2, &[1])]);
+    world.assert_complete();
+    let blocks: Vec<_> = world.plans().iter().filter_map(|plan| plan.block.as_ref()).collect();
+    assert_eq!(blocks[0].txs[0].owners, WALLET);
+}
+
+#[test]
+fn a_script_that_is_given_up_in_the_middle_of_its_history_and_wanted_again_is_followed_whole() {
+    for (seed, steps) in SEEDS.flat_map(|seed| (0..8).map(move |steps| (seed, steps))) {
+        let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], seed);
+        world.node.mine(&[deposit(1, &[2])]);
+        world.push(seed % 2 == 0);
+        for _ in 0..steps {
+            world.answer_one();
+        }
+        world.unwatch(2, LIGHTNING);
+        assert_eq!(world.machine.progress().watches, 0);
+        for _ in 0..steps % 3 {
+            world.answer_one();
+        }
+        let watch = Watch { script: script(2), owners: LIGHTNING };
+        world.watches.push(watch.clone());
+        world.on(Input::Watch(watch));
+        world.settle();
+        world.assert_complete();
+        assert_eq!(world.store.records[&hash_of(2)].confirmed.len(), 1, "and stored");
+    }
+}
+
+#[test]
+fn what_is_stored_of_a_script_stays_until_a_tip_covers_what_was_told_of_it() {
+    // A block is told and its tip is not, since another script's history is still asked for.
+    let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], 1);
+    let funding = deposit(1, &[2]);
+    world.listener.reacts.insert(funding.compute_txid(), vec![Watch { script: script(3), owners: LIGHTNING }]);
+    world.node.mine(&[funding.clone()]);
+    world.push(true);
+    while world.listener.confirmed.is_empty() {
+        if !world.answer_one() {
+            world.now = world.machine.deadline().unwrap();
+            world.on(Input::Tick);
+        }
+    }
+    assert_eq!(world.listener.tip.map(|tip| tip.height), Some(5));
+    world.unwatch(2, LIGHTNING);
+    assert!(world.store.records.contains_key(&hash_of(2)));
+    world.settle();
+    assert_eq!(world.listener.tip.map(|tip| tip.height), Some(6));
+    assert!(!world.store.records.contains_key(&hash_of(2)));
+}

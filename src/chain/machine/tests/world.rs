@@ -169,6 +169,15 @@ impl World {
         }
     }
 
+    /// Nobody's from now on, for these owners.
+    pub(super) fn unwatch(&mut self, n: u8, owners: Owners) {
+        for watch in self.watches.iter_mut().filter(|watch| watch.script == script(n)) {
+            watch.owners = watch.owners.without(owners);
+        }
+        self.watches.retain(|watch| watch.owners != Owners::default());
+        self.on(Input::Unwatch { scripts: vec![hash_of(n)], owners });
+    }
+
     /// A crash, and a new process over what was stored. The listener keeps what it knows.
     pub(super) fn restart(&mut self) {
         let tree = HeaderTree::restore(self.params.clone(), self.store.base, self.store.headers.clone()).unwrap();
@@ -230,6 +239,7 @@ impl World {
                 self.store.base = from;
             }
             Action::StoreHistory(record) => drop(self.store.records.insert(record.script, record)),
+            Action::ForgetHistories(scripts) => scripts.iter().for_each(|id| drop(self.store.records.remove(id))),
             Action::Deliver(plan) => {
                 let watches = self.listener.hear(&plan, self.machine.tree(), &self.store);
                 if let Some(tip) = plan.told() {
