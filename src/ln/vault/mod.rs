@@ -143,19 +143,27 @@ impl Vault {
         self.owing.notify_one();
     }
 
-    /// Writes what is staged together with the manager; without anything to write it does nothing. Blocks for one fsync,
-    /// and as long as the disk refuses. Never called from inside LDK.
+    /// Writes what is staged together with the manager, and the manager alone if it has changed; without anything to write
+    /// it does nothing. Blocks for one fsync, and as long as the disk refuses. Never called from inside LDK.
     ///
     /// An error: the node is ending, and the disk has refused to the last. Nothing of it was told to anybody.
     pub fn flush(&self) -> Result<(), StoreError> {
-        let Some(mark) = &self.mark else { return Ok(()) };
+        self.write_out(true).map(|_| ())
+    }
+
+    /// As [`Self::flush`]; the manager `alone` only if that is wanted. False: nothing was written.
+    fn write_out(&self, alone: bool) -> Result<bool, StoreError> {
+        let Some(mark) = &self.mark else { return Ok(false) };
         let mut one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = std::mem::take(&mut *one);
         self.stage.take_into(&mut batch);
+        if batch.is_empty() && !alone {
+            return Ok(false);
+        }
         // Both, and before the manager is encoded: what changes later is owed anew.
         let changed = self.channels.get_and_clear_needs_persistence() | self.owed.swap(false, Ordering::SeqCst);
         if batch.is_empty() && !changed {
-            return Ok(());
+            return Ok(false);
         }
         crash::passes(Point::VaultStaged);
         let manager = self.stage.seal(&mut batch, || self.channels.encode());
@@ -194,7 +202,7 @@ impl Vault {
         if let (false, Some(peers)) = (completed.is_empty(), self.peers.get()) {
             peers.process_events();
         }
-        Ok(())
+        Ok(true)
     }
 
     fn write(&self, batch: &Batch, manager: Vec<u8>, mark: &Arc<Mark>) -> Result<Advance, StoreError> {
@@ -226,27 +234,30 @@ pub async fn keep(vault: Arc<Vault>, shutdown: Shutdown) -> Result<(), JoinError
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let alone = tokio::select! {
             _ = shutdown.wait() => return Ok(()),
             () = vault.owing.notified() => {
                 due.get_or_insert_with(|| Instant::now() + PATIENCE);
                 continue;
             }
-            () = vault.stage.wanted() => {}
-            () = patience => {}
-        }
-        due = None;
-        // The node is ending: the motor's last flush tries once more.
-        if let Err(error) = flush(&vault).await? {
-            tracing::error!(%error, "the channels' newest state is not on disk; nothing of it was told to anybody");
+            // The step that asked may have gone along with the write before; the manager alone can wait.
+            () = vault.stage.wanted() => false,
+            () = patience => true,
+        };
+        match write_out(&vault, alone).await? {
+            Ok(written) => due = due.filter(|_| !written && !alone),
+            // The node is ending: the motor's last flush tries once more.
+            Err(error) => {
+                due = None;
+                tracing::error!(%error, "the channels' newest state is not on disk; nothing of it was told to anybody");
+            }
         }
     }
 }
 
-/// [`Vault::flush`], where blocking is allowed.
-pub async fn flush(vault: &Arc<Vault>) -> Result<Result<(), StoreError>, JoinError> {
+async fn write_out(vault: &Arc<Vault>, alone: bool) -> Result<Result<bool, StoreError>, JoinError> {
     let vault = Arc::clone(vault);
-    tokio::task::spawn_blocking(move || vault.flush()).await
+    tokio::task::spawn_blocking(move || vault.write_out(alone)).await
 }
 
 /// The store as LDK's background processor and sweeper see it: the manager goes through the vault, which encodes it
@@ -265,7 +276,7 @@ impl ManagedKv {
 
     /// Writes what the manager is owed, now.
     pub async fn settle(&self) -> Result<Result<(), StoreError>, JoinError> {
-        flush(&self.vault).await
+        Ok(write_out(&self.vault, true).await?.map(|_| ()))
     }
 }
 
