@@ -20,6 +20,7 @@ pub mod tls;
 pub mod untrusted;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
@@ -113,6 +114,8 @@ pub struct SessionInfo {
     pub protocol: String,
     /// How the connection is protected.
     pub tls: TlsState,
+    /// Where the server was reached; `None` through a proxy.
+    pub peer: Option<IpAddr>,
     /// When it was made.
     pub since: SystemTime,
     /// Smoothed time from question to answer.

@@ -1,5 +1,6 @@
 //! From the address of a server to a stream, whatever is then spoken on it: the way out, TLS, and the server's key.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,12 +26,26 @@ pub struct Road {
     certificates: Arc<Certificates>,
 }
 
-/// A stream, and how it is protected.
+/// A stream, and how it goes.
 pub struct Dialed {
     /// Ready to be spoken on.
     pub stream: Stream,
-    /// Its protection.
+    /// How it goes.
+    pub way: Way,
+}
+
+/// How a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// How it is protected.
     pub tls: TlsState,
+    /// Where the server was reached; `None` through a proxy, which alone knows.
+    pub peer: Option<IpAddr>,
+}
+
+impl Way {
+    /// In clear text, to nobody knows where.
+    pub const CLEAR: Way = Way { tls: TlsState::Clear, peer: None };
 }
 
 /// How a server wants to be spoken to.
@@ -64,12 +79,13 @@ impl Road {
     /// Connects. The deadline of the whole is the caller's.
     pub async fn open(&self, server: &HostPort, guard: Guard) -> Result<Dialed, SourceError> {
         let tcp = self.dialer.dial(server, &format!("server {server}")).await.map_err(not_dialled)?;
+        let peer = if self.dialer.proxied() { None } else { tcp.peer_addr().ok().map(|at| at.ip()) };
         Ok(match guard {
-            Guard::Clear => Dialed { stream: Box::new(tcp), tls: TlsState::Clear },
+            Guard::Clear => Dialed { stream: Box::new(tcp), way: Way { tls: TlsState::Clear, peer } },
             Guard::Tls { pin } => {
                 let pinning = Pinning { configured: pin.map(Into::into), certificates: Arc::clone(&self.certificates) };
                 let (stream, tls) = tls::secure(tcp, server, &pinning).await?;
-                Dialed { stream: Box::new(stream), tls }
+                Dialed { stream: Box::new(stream), way: Way { tls, peer } }
             }
         })
     }

@@ -278,6 +278,7 @@ impl Session for Line {
             software: Untrusted::new("tiny"),
             protocol: "1.4".into(),
             tls: TlsState::Clear,
+            peer: None,
             since: std::time::UNIX_EPOCH,
             latency: std::time::Duration::ZERO,
         }

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::error::{NoAnswer, SourceError, Trouble};
 use super::super::fees::{FeeClaims, TARGETS};
 use super::super::rejection::{BroadcastError, after, classify};
-use super::super::{BoxFuture, Event, EventSink, Session, SessionInfo, TlsState};
+use super::super::road::Way;
+use super::super::{BoxFuture, Event, EventSink, Session, SessionInfo};
 use super::Limits;
 use super::connection::{Call, Connection};
 use super::handshake::{Greeting, Protocol};
@@ -53,7 +54,7 @@ impl Opened {
 pub(super) fn open(
     addr: &ServerAddr,
     id: SourceId,
-    tls: TlsState,
+    way: Way,
     wire: Wire,
     greeting: Greeting,
     events: EventSink,
@@ -64,7 +65,8 @@ pub(super) fn open(
         addr: addr.clone(),
         software,
         protocol: protocol.to_string(),
-        tls,
+        tls: way.tls,
+        peer: way.peer,
         since: SystemTime::now(),
         latency: Duration::ZERO,
     };

@@ -68,7 +68,7 @@ impl Electrum {
     async fn greet(&self, dialed: Dialed, id: SourceId, events: EventSink) -> Result<Connected, SourceError> {
         let mut wire = lines::Wire::new(dialed.stream);
         let greeting = handshake::handshake(&mut wire, self.genesis).await?;
-        let (session, connection) = client::open(&self.addr, id, dialed.tls, wire, greeting, events, self.limits);
+        let (session, connection) = client::open(&self.addr, id, dialed.way, wire, greeting, events, self.limits);
         Ok(Connected { session: Box::new(session), task: Box::pin(connection.run()) })
     }
 }

@@ -20,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::TlsState;
 use super::super::error::{NoAnswer, ServerError, SourceError, Trouble};
+use super::super::road::Way;
 use super::super::untrusted::Untrusted;
 use super::gate::{Gate, Pace, retry_after};
 use super::{Door, Limits};
@@ -55,7 +55,8 @@ pub(super) struct Http {
 /// What the server showed of itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    pub(super) tls: Option<TlsState>,
+    /// Of the last connection.
+    pub(super) way: Option<Way>,
     pub(super) software: Untrusted,
 }
 
@@ -230,7 +231,7 @@ impl Http {
                 .handshake(TokioIo::new(dialed.stream))
                 .await
                 .map_err(|_| Trouble::Garbled("no HTTP"))?;
-            lock(&self.seen).tls = Some(dialed.tls);
+            lock(&self.seen).way = Some(dialed.way);
             Ok::<_, SourceError>(Wire { sender, connection: Box::pin(connection) })
         };
         match timeout(limit, made).await {

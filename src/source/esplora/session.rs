@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use super::super::error::SourceError;
 use super::super::fees::FeeClaims;
 use super::super::rejection::BroadcastError;
-use super::super::{BoxFuture, EventSink, Session, SessionInfo, TlsState};
+use super::super::road::Way;
+use super::super::{BoxFuture, EventSink, Session, SessionInfo};
 use super::follow::{Call, Follower};
 use super::http::Http;
 use crate::chain::io::{Request, SourceId};
@@ -79,11 +80,13 @@ impl Session for EsploraSession {
 
     fn info(&self) -> SessionInfo {
         let seen = self.http.seen();
+        let way = seen.way.unwrap_or(Way::CLEAR);
         SessionInfo {
             addr: self.addr.clone(),
             software: seen.software,
             protocol: "esplora".into(),
-            tls: seen.tls.unwrap_or(TlsState::Clear),
+            tls: way.tls,
+            peer: way.peer,
             since: self.since,
             latency: self.http.latency(),
         }

@@ -96,7 +96,7 @@ fn choose_home(all: &[Candidate], outlook: Outlook) -> Option<usize> {
 fn order(all: &[Candidate], chosen: &[usize], home: Option<usize>, at: usize) -> (bool, bool, u32, usize) {
     let one = &all[at];
     let with = || chosen.iter().copied().chain(home).filter(|other| *other != at).map(|other| &all[other]);
-    let operator = with().any(|other| other.operator == one.operator);
+    let operator = with().any(|other| other.operator.is_likely(&one.operator));
     let family =
         chosen.iter().map(|other| &all[*other]).any(|other| !one.family.is_empty() && other.family == one.family);
     (operator, family, one.score, at)

@@ -119,7 +119,7 @@ impl Pool {
     fn order(&self, at: usize, now: Instant) -> impl Ord + use<> {
         let slot = &self.slots[at];
         let active = || self.slots.iter().filter(|other| other.is_active());
-        let operator = active().any(|other| other.operator == slot.operator);
+        let operator = active().any(|other| other.operator.is_likely(&slot.operator));
         let software = active().any(|other| !slot.family.is_empty() && other.family == slot.family);
         let home = self.home == Some(at);
         (!slot.trusted, !home, slot.is_demoted(now), operator, software, slot.failures, slot.demerits.score(now), at)
@@ -156,6 +156,9 @@ impl Pool {
     pub fn connected(&mut self, id: SourceId, info: SessionInfo, now: Instant) {
         if let Some(slot) = self.slot(id) {
             slot.family = family(info.software.raw());
+            if let Some(peer) = info.peer {
+                slot.operator.reached_at(peer);
+            }
             slot.heard = Some(SystemTime::now());
             slot.behind_since = None;
             let serves = Owners::default();

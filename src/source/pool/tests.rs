@@ -38,6 +38,7 @@ fn info(addr: &ServerAddr) -> SessionInfo {
         software: Untrusted::default(),
         protocol: "1.4".into(),
         tls: TlsState::Pinned,
+        peer: None,
         since: UNIX_EPOCH,
         latency: Duration::ZERO,
     }
@@ -188,6 +189,27 @@ fn five_of_many_are_used_with_different_operators_first() {
     let used = pool.status(now).into_iter().filter(|one| one.id.is_some()).map(|one| one.addr.to_string());
     let wanted = ["x.one.org", "10.0.0.1", "c.org", "d.org", "e.org"].map(|host| format!("ssl://{host}:1"));
     assert_eq!(used.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn names_that_turned_out_to_lead_into_one_network_are_not_used_together_where_others_are_there() {
+    let (mut pool, now) = (pool(&["a.org:1", "b.net:1", "c.com:1"], 2), Instant::now());
+    let connect_at = |pool: &mut Pool, peer: &str, now| {
+        let (id, source) = pool.next(now).unwrap();
+        let peer = Some(peer.parse().unwrap());
+        pool.connected(id, SessionInfo { peer, ..info(source.addr()) }, now);
+        (id, source.addr().host().to_owned())
+    };
+    // Nothing tells yet that two of them are of one hand.
+    assert_eq!(connect_at(&mut pool, "203.0.113.7", now).1, "a.org");
+    let (b, host) = connect_at(&mut pool, "203.0.200.1", now);
+    assert_eq!(host, "b.net");
+    pool.ended(b, &closed(), now);
+    let (c, host) = connect_at(&mut pool, "198.51.100.1", now);
+    assert_eq!(host, "c.com");
+    pool.ended(c, &closed(), now);
+    // Both have failed once. The one of the other network comes first, though it stands last.
+    assert_eq!(connect_at(&mut pool, "198.51.100.1", now + LONGEST_WAIT).1, "c.com");
 }
 
 #[test]

@@ -22,7 +22,7 @@ async fn greeted(script: &[(&str, &str)]) -> Result<Connected, SourceError> {
     let (sink, _events) = mpsc::channel(EVENT_CAPACITY);
     let mut server = Script::new(theirs);
     let client = electrum("tcp://server:1");
-    let dialed = Dialed { stream: Box::new(ours) as Stream, tls: TlsState::Clear };
+    let dialed = Dialed { stream: Box::new(ours) as Stream, way: Way::CLEAR };
     let (outcome, ()) = tokio::join!(client.greet(dialed, ME, sink), async {
         for (method, answer) in script {
             let (id, _) = server.expect(method).await;
@@ -41,7 +41,7 @@ async fn the_version_comes_first_and_names_us() {
     let (sink, _events) = mpsc::channel(EVENT_CAPACITY);
     let client = electrum("tcp://server:1");
     let asked = tokio::spawn(async move {
-        let dialed = Dialed { stream: Box::new(ours) as Stream, tls: TlsState::Clear };
+        let dialed = Dialed { stream: Box::new(ours) as Stream, way: Way::CLEAR };
         client.greet(dialed, ME, sink).await.map(drop)
     });
     let (_, params) = Script::new(theirs).expect("server.version").await;

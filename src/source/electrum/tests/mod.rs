@@ -20,7 +20,7 @@ use super::{Electrum, Limits};
 use crate::chain::io::{ScriptHash, SourceId};
 use crate::config::Server;
 use crate::dial::Dialer;
-use crate::source::road::{Dialed, Road, Stream};
+use crate::source::road::{Dialed, Road, Stream, Way};
 use crate::source::tls::pins::{Certificates, MemoryPins};
 use crate::source::{Connected, EVENT_CAPACITY, Event, Session, SourceError, TlsState};
 
@@ -129,7 +129,7 @@ impl Talk {
         let mut server = Script::new(theirs);
         let client = electrum("tcp://server:1");
         let greeted = async {
-            let dialed = Dialed { stream: Box::new(ours) as Stream, tls: TlsState::Clear };
+            let dialed = Dialed { stream: Box::new(ours) as Stream, way: Way::CLEAR };
             client.greet(dialed, ME, sink).await
         };
         let (connected, ()) = tokio::join!(greeted, server.greet(protocol));
