@@ -7,6 +7,7 @@ use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
 use crate::support::identity::Identity;
 use crate::support::proxy::Proxy;
+use crate::support::terminal::{Asked, talk_on_a_terminal};
 use crate::support::world::World;
 
 #[test]
@@ -65,8 +66,17 @@ fn a_changed_key_is_an_alarm_until_a_person_accepts_exactly_that_key() {
     assert_eq!(alice.run(&["servers", "trust", "nobody.example", "--yes"]).code, 1);
     assert_eq!(alice.json(&["servers"])[0]["changed_key"], alarm);
 
-    let trusted = alice.json(&["servers", "trust", "127.0.0.1", "--yes"]);
-    assert_eq!(trusted, json!({ "server": at, "key": new.key_hash(), "by_authority": false }));
+    // A person sees both keys, and only a yes is one.
+    let ask = |answer| talk_on_a_terminal(&alice, &["servers", "trust", &at], &[Asked::Openly("Accept it?", answer)]);
+    for answer in ["", "n"] {
+        let refused = ask(answer);
+        assert_eq!(refused.code, 6, "{answer}: {refused:?}");
+        let keys = [format!("known  {}", old.key_hash()), format!("shown  {}", new.key_hash())];
+        assert!(keys.iter().all(|key| refused.stdout.contains(key)), "{refused:?}");
+    }
+    assert_eq!(alice.json(&["servers"])[0]["changed_key"], alarm);
+    let accepted = ask("y");
+    assert!(accepted.code == 0 && accepted.stdout.contains("is accepted from now on"), "{accepted:?}");
     // At once, long before it would have been tried by itself.
     alice.ready();
     assert_eq!(alice.run(&["servers", "trust", "127.0.0.1", "--yes"]).code, 1, "nothing is left to accept");
@@ -78,6 +88,9 @@ fn a_changed_key_is_an_alarm_until_a_person_accepts_exactly_that_key() {
     proxy.set_tls(Some(&old));
     proxy.close_connections();
     refused(&alice);
+    let trusted = alice.json(&["servers", "trust", "127.0.0.1", "--yes"]);
+    assert_eq!(trusted, json!({ "server": at, "key": old.key_hash(), "by_authority": false }));
+    alice.ready();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::daemon::{Daemon, LIGHTNODE, Ran};
 use crate::support::eventually::eventually;
 use crate::support::ports::free_port;
-use crate::support::terminal::{on_a_terminal, plain};
+use crate::support::terminal::{Asked, on_a_terminal, plain, talk_on_a_terminal};
 use crate::support::world::World;
 
 const PASSPHRASE: &str = "a horse of no colour";
@@ -211,6 +211,59 @@ fn words_come_back_under_a_passphrase_and_are_shown_only_after_it() {
 }
 
 #[test]
+fn a_person_types_passphrases_unseen_and_twice_where_they_are_new() {
+    const NEW: &str = "New passphrase: ";
+    const AGAIN: &str = "The same again: ";
+    const PRESENT: &str = "Passphrase of the seed: ";
+    const NEXT: &str = "a horse of any colour";
+    use Asked::{Openly, Unseen};
+    let world = World::new();
+    let mut alice = Daemon::new(&world, "alice");
+    let talk = |node: &Daemon, words: &[&str], talk: &[Asked]| {
+        let ran = talk_on_a_terminal(node, words, talk);
+        let shown = [PASSPHRASE, NEXT].iter().any(|secret| ran.stdout.contains(secret));
+        assert!(!shown, "a passphrase stands on the screen: {ran:?}");
+        ran
+    };
+
+    let init = ["init", "--encrypt"];
+    let short = talk(&alice, &init, &[Unseen(NEW, "short")]);
+    assert_eq!(short.code, 2, "it is not asked for again: {short:?}");
+    let different = talk(&alice, &init, &[Unseen(NEW, PASSPHRASE), Unseen(AGAIN, NEXT)]);
+    assert!(different.code == 2 && different.stdout.contains("not the same"), "{different:?}");
+    assert!(!alice.folder().join("seed").exists());
+    let twice = [Unseen(NEW, PASSPHRASE), Unseen(AGAIN, PASSPHRASE), Openly("Press Enter", "")];
+    let made = talk(&alice, &init, &twice);
+    assert_eq!(made.code, 0, "{made:?}");
+    let words = |ran: &Ran| {
+        let text = plain(&ran.stdout);
+        let columns: Vec<_> = text.lines().filter(|line| line.contains(". ")).map(str::to_owned).collect();
+        columns.into_iter().filter(|line| line.trim_start().starts_with(char::is_numeric)).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&made).len(), 6, "{made:?}");
+
+    alice.start();
+    assert_eq!(alice.answering()["state"], "locked");
+    let wrong = talk(&alice, &["unlock"], &[Unseen(PRESENT, NEXT)]);
+    assert!(wrong.code == 6 && wrong.stdout.contains("does not open"), "{wrong:?}");
+    let opened = eventually(
+        "the wait after a wrong one to be over",
+        || talk(&alice, &["unlock"], &[Unseen(PRESENT, PASSPHRASE)]),
+        |ran| !ran.stdout.contains("looked at in"),
+    );
+    assert_eq!(opened.code, 0, "{opened:?}");
+    alice.ready();
+
+    let change = [Unseen(PRESENT, PASSPHRASE), Unseen(NEW, NEXT), Unseen(AGAIN, NEXT)];
+    let changed = talk(&alice, &["passphrase", "change"], &change);
+    assert_eq!(changed.code, 0, "{changed:?}");
+    let old = talk(&alice, &["seed", "show"], &[Unseen(PRESENT, PASSPHRASE)]);
+    assert!(old.code == 6 && words(&old).is_empty(), "{old:?}");
+    let shown = talk(&alice, &["seed", "show"], &[Unseen(PRESENT, NEXT)]);
+    assert_eq!((shown.code, words(&shown)), (0, words(&made)), "{shown:?}");
+}
+
+#[test]
 fn an_open_seed_is_shown_to_a_person_only_after_a_yes() {
     let world = World::new();
     let alice = Daemon::new(&world, "alice");
@@ -221,6 +274,11 @@ fn an_open_seed_is_shown_to_a_person_only_after_a_yes() {
     let seen = on_a_terminal(&alice, &["seed", "show"]);
     let text = plain(&seen.stdout);
     assert!(seen.code == 6 && text.contains("Type yes") && !text.contains(&format!(" 1. {first}")), "{seen:?}");
+    for (answer, code) in [("no", 6), ("y", 6), ("yes", 0)] {
+        let seen = talk_on_a_terminal(&alice, &["seed", "show"], &[Asked::Openly("Type yes: ", answer)]);
+        assert_eq!(seen.code, code, "{answer}: {seen:?}");
+        assert_eq!(plain(&seen.stdout).contains(&format!(" 1. {first}")), code == 0, "{answer}: {seen:?}");
+    }
     let text = plain(&on_a_terminal(&alice, &["seed", "show", "--yes"]).stdout);
     assert!(text.contains(&format!(" 1. {first}")) && text.contains(" 24. "), "{text}");
 }
