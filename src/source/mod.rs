@@ -13,6 +13,7 @@ pub mod electrum;
 pub mod error;
 pub mod esplora;
 pub mod fees;
+mod latency;
 pub mod pool;
 pub mod rejection;
 pub mod road;

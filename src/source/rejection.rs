@@ -4,7 +4,7 @@
 //! server. Texts are from Core (`validation.cpp`, `rpc/mempool.cpp`, `util/error.cpp`), ElectrumX (`session.py`:
 //! "the transaction was rejected by network rules"), electrs and Fulcrum.
 
-use super::error::SourceError;
+use super::error::{NoAnswer, SourceError};
 use super::untrusted::Untrusted;
 
 /// A transaction that was not taken.
@@ -44,12 +44,37 @@ pub enum Rejection {
     Other(Untrusted),
 }
 
+/// Whether a package was taken as one, by the texts of its rejections. False: its transactions are to be sent one after
+/// the other; the server may know no packages, and a parent may have been confirmed meanwhile, which makes it none.
+pub(super) fn taken_as_one(answer: Result<Vec<String>, SourceError>) -> Result<bool, SourceError> {
+    match answer {
+        Ok(errors) => Ok(errors.iter().all(|text| classify(text).is_none())),
+        Err(SourceError::Refused(NoAnswer::Said(error))) => {
+            tracing::debug!("a package was not taken as one: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends a package's transactions one after the other, parents first. A server that falls silent is not asked further.
+pub(super) async fn one_by_one<F>(broadcasts: impl Iterator<Item = F>) -> Result<(), BroadcastError>
+where
+    F: Future<Output = Result<(), BroadcastError>>,
+{
+    let mut outcome = Ok(());
+    for broadcast in broadcasts {
+        outcome = match broadcast.await {
+            Err(BroadcastError::Unknown(error)) => return Err(error.into()),
+            child => after(outcome, child),
+        };
+    }
+    outcome
+}
+
 /// What a package came to, of which the transactions are sent one after the other, parents first: a parent below the
 /// minimum may be refused alone, and its child then too. The child's word counts, unless it only misses the parent.
-pub(super) fn after(
-    parent: Result<(), BroadcastError>,
-    child: Result<(), BroadcastError>,
-) -> Result<(), BroadcastError> {
+fn after(parent: Result<(), BroadcastError>, child: Result<(), BroadcastError>) -> Result<(), BroadcastError> {
     match (parent, child) {
         (Err(parent), Err(BroadcastError::Rejected(Rejection::MissingInputs))) => Err(parent),
         (_, child) => child,

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use super::TlsState;
 use super::error::{SourceError, Trouble, Unfit};
@@ -89,6 +91,14 @@ impl Road {
             }
         })
     }
+}
+
+/// Gives all of connecting one absolute deadline.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    connecting: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
+    timeout(limit, connecting).await.unwrap_or_else(|_| Err(Trouble::ConnectDeadline(limit).into()))
 }
 
 fn not_dialled(error: DialError) -> SourceError {

@@ -1,7 +1,7 @@
 //! A session: the handle to a connection's task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bitcoin::Transaction;
@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::{NoAnswer, SourceError, Trouble};
 use super::super::fees::{FeeClaims, TARGETS};
-use super::super::rejection::{BroadcastError, after, classify};
+use super::super::latency::Latency;
+use super::super::rejection::{BroadcastError, classify, one_by_one, taken_as_one};
 use super::super::road::Way;
 use super::super::{BoxFuture, Event, EventSink, Session, SessionInfo};
 use super::Limits;
@@ -25,7 +26,7 @@ use crate::config::ServerAddr;
 /// A live connection to an Electrum server.
 pub(super) struct ElectrumSession {
     info: SessionInfo,
-    latency: Arc<AtomicU64>,
+    latency: Arc<Latency>,
     caller: Caller,
 }
 
@@ -70,7 +71,7 @@ pub(super) fn open(
         since: SystemTime::now(),
         latency: Duration::ZERO,
     };
-    let latency = Arc::new(AtomicU64::new(0));
+    let latency = Arc::new(Latency::default());
     let (calls, receiver) = mpsc::unbounded_channel();
     let connection = Connection::new(id, wire, events, receiver, limits, latency.clone());
     let caller = Caller { calls, protocol, no_estimates: Arc::default() };
@@ -99,8 +100,7 @@ impl Session for ElectrumSession {
     }
 
     fn info(&self) -> SessionInfo {
-        let latency = Duration::from_micros(self.latency.load(Ordering::Relaxed));
-        SessionInfo { latency, ..self.info.clone() }
+        SessionInfo { latency: self.latency.get(), ..self.info.clone() }
     }
 }
 
@@ -123,36 +123,14 @@ impl Caller {
     }
 
     async fn broadcast_package(&self, txs: &[String]) -> Result<(), BroadcastError> {
-        if self.protocol < Protocol::V1_6 || txs.len() < 2 {
-            return self.one_by_one(txs).await;
-        }
-        let params = format!("[[\"{}\"]]", txs.join("\",\""));
-        match self.call("blockchain.transaction.broadcast_package", params).await {
-            Ok(answer) => {
-                let errors = replies::package_errors(&answer)?;
-                if errors.iter().all(|text| classify(text).is_none()) {
-                    return Ok(());
-                }
+        if self.protocol >= Protocol::V1_6 && txs.len() > 1 {
+            let params = format!("[[\"{}\"]]", txs.join("\",\""));
+            let answer = self.call("blockchain.transaction.broadcast_package", params).await;
+            if taken_as_one(answer.and_then(|answer| replies::package_errors(&answer)))? {
+                return Ok(());
             }
-            Err(SourceError::Refused(NoAnswer::Said(error))) => {
-                tracing::debug!("a package was not taken as one: {error}");
-            }
-            Err(error) => return Err(error.into()),
         }
-        // A parent may have been confirmed meanwhile, which makes it no package any more.
-        self.one_by_one(txs).await
-    }
-
-    /// Parents first.
-    async fn one_by_one(&self, txs: &[String]) -> Result<(), BroadcastError> {
-        let mut outcome = Ok(());
-        for tx in txs {
-            outcome = match self.broadcast(tx).await {
-                Err(BroadcastError::Unknown(error)) => return Err(error.into()),
-                child => after(outcome, child),
-            };
-        }
-        outcome
+        one_by_one(txs.iter().map(|tx| self.broadcast(tx))).await
     }
 
     async fn fee_claims(&self) -> Result<FeeClaims, SourceError> {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::super::error::{NoAnswer, SourceError, Trouble};
+use super::super::latency::Latency;
 use super::super::{Event, EventSink};
 use super::Limits;
 use super::lines::Wire;
@@ -52,7 +52,7 @@ pub(super) struct Connection {
     pub(super) events: EventSink,
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
     pub(super) limits: Limits,
-    pub(super) latency: Arc<AtomicU64>,
+    pub(super) latency: Arc<Latency>,
     flight: Flight,
 }
 
@@ -82,7 +82,7 @@ impl Connection {
         events: EventSink,
         calls: mpsc::UnboundedReceiver<Call>,
         limits: Limits,
-        latency: Arc<AtomicU64>,
+        latency: Arc<Latency>,
     ) -> Self {
         let now = Instant::now();
         let flight = Flight {
@@ -177,7 +177,7 @@ impl Connection {
                 false => Err(Trouble::Garbled("an answer to no question").into()),
             };
         };
-        self.measure(now.duration_since(sent));
+        self.latency.measure(now.duration_since(sent));
         let outcome = outcome.map_err(|error| SourceError::from(NoAnswer::Said(error)));
         match to {
             To::Event(request) => {
@@ -191,15 +191,6 @@ impl Connection {
             }
             To::Nobody => Ok(None),
         }
-    }
-
-    fn measure(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let smoothed = match self.latency.load(Ordering::Relaxed) {
-            0 => took,
-            before => before - before / 8 + took / 8,
-        };
-        self.latency.store(smoothed.max(1), Ordering::Relaxed);
     }
 }
 

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use bitcoin::BlockHash;
 
-use super::error::{SourceError, Trouble};
-use super::road::{Dialed, Guard, Road};
+use super::error::SourceError;
+use super::road::{Dialed, Guard, Road, in_time};
 use super::{BoxFuture, Connected, EventSink, Source};
 use crate::chain::io::SourceId;
 use crate::config::{Server, ServerAddr};
@@ -79,11 +79,6 @@ impl Source for Electrum {
     }
 
     fn connect(&self, id: SourceId, events: EventSink) -> BoxFuture<'_, Result<Connected, SourceError>> {
-        Box::pin(async move {
-            match tokio::time::timeout(self.limits.connect, self.establish(id, events)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Trouble::ConnectDeadline(self.limits.connect).into()),
-            }
-        })
+        Box::pin(in_time(self.limits.connect, self.establish(id, events)))
     }
 }

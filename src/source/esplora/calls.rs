@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::super::error::{NoAnswer, SourceError, Trouble};
 use super::super::fees::{FeeClaims, TARGETS};
-use super::super::rejection::{BroadcastError, after, classify};
+use super::super::rejection::{BroadcastError, classify, one_by_one, taken_as_one};
 use super::book::Fetched;
 use super::history::History;
 use super::http::Http;
@@ -197,27 +197,11 @@ impl Http {
     pub(super) async fn broadcast_package(&self, txs: &[Transaction]) -> Result<(), BroadcastError> {
         if txs.len() > 1 {
             let body = format!("[\"{}\"]", txs.iter().map(serialize_hex).collect::<Vec<_>>().join("\",\""));
-            match self.post("/txs/package", body, MOST_SMALL).await {
-                Ok(answer) => {
-                    let errors = replies::package_errors(&answer)?;
-                    if errors.iter().all(|text| classify(text).is_none()) {
-                        return Ok(());
-                    }
-                }
-                Err(SourceError::Refused(NoAnswer::Said(error))) => {
-                    tracing::debug!("a package was not taken as one: {error}");
-                }
-                Err(error) => return Err(error.into()),
+            let answer = self.post("/txs/package", body, MOST_SMALL).await;
+            if taken_as_one(answer.and_then(|answer| replies::package_errors(&answer)))? {
+                return Ok(());
             }
         }
-        // The server may know no packages, and a parent may have been confirmed meanwhile, which makes it none.
-        let mut outcome = Ok(());
-        for tx in txs {
-            outcome = match self.broadcast(tx).await {
-                Err(BroadcastError::Unknown(error)) => return Err(error.into()),
-                child => after(outcome, child),
-            };
-        }
-        outcome
+        one_by_one(txs.iter().map(|tx| self.broadcast(tx))).await
     }
 }

@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::error::{NoAnswer, ServerError, SourceError, Trouble};
-use super::super::road::Way;
+use super::super::latency::Latency;
+use super::super::road::{Way, in_time};
 use super::super::untrusted::Untrusted;
 use super::gate::{Gate, Pace, retry_after};
 use super::{Door, Limits};
@@ -46,7 +47,7 @@ pub(super) struct Http {
     slots: Semaphore,
     idle: Mutex<Vec<Wire>>,
     /// Microseconds from question to answer, smoothed; 0: none yet.
-    latency: AtomicU64,
+    latency: Latency,
     /// Troubles since the last answer.
     troubles: AtomicU32,
     seen: Mutex<Seen>,
@@ -91,7 +92,7 @@ impl Http {
             gate,
             slots: Semaphore::new(SLOTS),
             idle: Mutex::default(),
-            latency: AtomicU64::new(0),
+            latency: Latency::default(),
             troubles: AtomicU32::new(0),
             seen: Mutex::default(),
         }
@@ -102,7 +103,7 @@ impl Http {
     }
 
     pub(super) fn latency(&self) -> Duration {
-        Duration::from_micros(self.latency.load(Ordering::Relaxed))
+        self.latency.get()
     }
 
     /// How often nothing came since the last answer.
@@ -153,7 +154,7 @@ impl Http {
                 }
             };
             self.troubles.store(0, Ordering::Relaxed);
-            self.measure(begun.elapsed());
+            self.latency.measure(begun.elapsed());
             match answer.status {
                 StatusCode::OK => {
                     lock(&self.gate).passed();
@@ -222,7 +223,6 @@ impl Http {
     }
 
     async fn dial(&self) -> Result<Wire, Fault> {
-        let limit = self.limits.connect;
         let made = async {
             let dialed = self.door.open().await?;
             let (sender, connection) = Builder::new()
@@ -234,11 +234,7 @@ impl Http {
             lock(&self.seen).way = Some(dialed.way);
             Ok::<_, SourceError>(Wire { sender, connection: Box::pin(connection) })
         };
-        match timeout(limit, made).await {
-            Ok(Ok(wire)) => Ok(wire),
-            Ok(Err(error)) => Err(Fault::Broken(error)),
-            Err(_) => Err(broken(Trouble::ConnectDeadline(limit))),
-        }
+        in_time(self.limits.connect, made).await.map_err(Fault::Broken)
     }
 
     fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Fault> {
@@ -259,15 +255,6 @@ impl Http {
             let text = headers.get(SERVER).and_then(|value| value.to_str().ok()).unwrap_or_default();
             seen.software = Untrusted::new(text);
         }
-    }
-
-    fn measure(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let smoothed = match self.latency.load(Ordering::Relaxed) {
-            0 => took,
-            before => before - before / 8 + took / 8,
-        };
-        self.latency.store(smoothed.max(1), Ordering::Relaxed);
     }
 }
 

@@ -44,10 +44,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::error::{SourceError, Trouble, Unfit};
-use super::road::{Dialed, Guard, Road};
+use super::road::{Dialed, Guard, Road, in_time};
 use super::{BoxFuture, Connected, EventSink, Source};
 use crate::chain::io::SourceId;
 use crate::config::{Server, ServerAddr};
@@ -122,11 +122,6 @@ impl Source for Esplora {
     }
 
     fn connect(&self, id: SourceId, events: EventSink) -> BoxFuture<'_, Result<Connected, SourceError>> {
-        Box::pin(async move {
-            match timeout(self.limits.connect, self.establish(id, events)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Trouble::ConnectDeadline(self.limits.connect).into()),
-            }
-        })
+        Box::pin(in_time(self.limits.connect, self.establish(id, events)))
     }
 }
