@@ -35,6 +35,12 @@ points! {
     SeedMissing = "seed.missing",
     /// The seed is written; there is no database.
     SeedMade = "seed.made",
+    /// A form of the seed lies beside; the old one counts, or none.
+    SeedWritten = "seed.written",
+    /// It counts; the old one, with no name any more, is not overwritten.
+    SeedReplaced = "seed.replaced",
+    /// That is.
+    SeedWiped = "seed.wiped",
     /// The database has its tables and nothing in them.
     DatabaseMade = "database.made",
     /// The wallet is there, LDK's first manager is not.
@@ -103,6 +109,40 @@ points! {
     SweepMade = "sweep.made",
     /// A peer is remembered; the request goes on.
     PeerKept = "peer.kept",
+    /// A file that is to be replaced whole lies beside the old one.
+    FileWritten = "file.written",
+    /// It is in its place.
+    FileReplaced = "file.replaced",
+    /// A backup is sealed, and lies nowhere.
+    BackupSealed = "backup.sealed",
+    /// The file has it, the command has not.
+    BackupFiled = "backup.filed",
+    /// The command has it; which channels it names is not noted.
+    BackupFed = "backup.fed",
+    /// That is.
+    BackupNoted = "backup.noted",
+    /// The database has a new epoch, the marks have the old one.
+    MarkRaised = "mark.raised",
+    /// One of the marks has it, too.
+    MarkWritten = "mark.written",
+    /// What is to be restored lies in the directory; there is no seed.
+    RestoreLeft = "restore.left",
+    /// The database knows of the recovery; what was to be restored still lies there.
+    RestoreTaken = "restore.taken",
+    /// That is gone.
+    RestoreRemoved = "restore.removed",
+    /// Channels are given up; nobody has asked their peers to close.
+    GivenUp = "recovery.given-up",
+    /// Peers of lost channels are remembered, and not dialled.
+    RecoveryPeers = "recovery.peers",
+    /// What a block has brought for a recovery is written.
+    RecoveryFound = "recovery.found",
+    /// The sweeper has an output of a close by a peer; the recovery does not know that.
+    RecoveryHanded = "recovery.handed",
+    /// It does.
+    RecoveryKept = "recovery.kept",
+    /// A recovery is over, in the database.
+    RecoveryOver = "recovery.over",
 }
 
 /// The process ends here, if a test wants that. No destructor runs and nothing is flushed.

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::crash::{self, Point};
+
 /// Replaces a file whole, readable by its owner only; durable when it returns. A power cut leaves the old one or the new
 /// one, and perhaps `<path>.partial`.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -14,9 +16,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    crash::passes(Point::FileWritten);
     fs::rename(&beside, path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()?;
+    crash::passes(Point::FileReplaced);
+    Ok(())
 }
 
 #[cfg(test)]

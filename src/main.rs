@@ -179,6 +179,7 @@ impl SeedStore for SeedFile<'_> {
 
     fn create(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>, NodeError> {
         let passphrase = fresh(passphrase)?;
+        node::drop_restore(self.0)?;
         Seed::create(&self.0.data_dir, passphrase.as_ref()).map(|seed| seed.words()).map_err(refused)
     }
 

@@ -11,15 +11,15 @@ const EDGES: &[(&str, &[&str])] = &[
     // floor 1
     ("text", &[]),
     ("amount", &[]),
+    ("crash", &[]),
     ("config", &["amount", "text"]),
     ("dial", &["config"]),
-    ("keys", &[]),
+    ("keys", &["crash"]),
     ("clock", &[]),
-    ("files", &[]),
+    ("files", &["crash"]),
     ("task", &[]),
     ("logs", &["text"]),
     ("source", &["clock", "chain", "config", "dial", "text"]),
-    ("crash", &[]),
     ("store", &["chain", "crash"]),
     // floor 2
     ("engine", &["clock", "chain", "config", "crash", "dial", "source", "store", "task", "text"]),

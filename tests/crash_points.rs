@@ -6,6 +6,10 @@
 
 /// Opening, closing, and what a close by force pays.
 mod channels;
+/// The seed, the backup, the mark.
+mod keeping;
+/// Lost and old channels on their way home.
+mod recovery;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +36,13 @@ enum Story {
     Deposit,
     Withdrawal,
     Reorg,
+    Making,
+    Sealing,
+    Backing,
+    Marking,
+    Restoring,
+    Recovering,
+    GivingUp,
 }
 
 use Story::*;
@@ -42,9 +53,10 @@ fn stories(point: Point) -> &'static [Story] {
         Point::SeedMissing | Point::SeedMade | Point::DatabaseMade | Point::WalletMade | Point::ManagerMade => {
             &[FirstStart]
         }
-        Point::CommitBefore | Point::CommitAfter => {
-            &[Opening, Accepting, Paying, Receiving, Forwarding, Closing, Sweeping, Deposit, Withdrawal, Reorg]
-        }
+        Point::CommitBefore | Point::CommitAfter => &[
+            Opening, Accepting, Paying, Receiving, Forwarding, Closing, Sweeping, Deposit, Withdrawal, Reorg,
+            Recovering,
+        ],
         Point::VaultStaged | Point::VaultWritten | Point::VaultCompleted | Point::VaultOut => {
             &[Opening, Accepting, Paying, Receiving, Forwarding, Closing, Sweeping]
         }
@@ -60,7 +72,19 @@ fn stories(point: Point) -> &'static [Story] {
             &[Opening, Sweeping, Deposit, Withdrawal, Reorg]
         }
         Point::HistoriesStored => &[Opening, Deposit, Withdrawal, Reorg],
-        Point::SweepTracked | Point::SweepMade => &[Sweeping],
+        Point::SweepTracked | Point::SweepMade => &[Sweeping, Recovering],
+        Point::SeedWritten | Point::SeedReplaced => &[FirstStart, Making, Sealing, Restoring],
+        Point::SeedWiped => &[Sealing],
+        Point::FileWritten | Point::FileReplaced => &[Backing, Restoring],
+        Point::BackupSealed | Point::BackupFiled | Point::BackupFed | Point::BackupNoted => &[Backing],
+        Point::MarkRaised | Point::MarkWritten => &[FirstStart, Marking],
+        Point::RestoreLeft | Point::RestoreTaken | Point::RestoreRemoved => &[Restoring],
+        Point::GivenUp => &[GivingUp],
+        Point::RecoveryPeers
+        | Point::RecoveryFound
+        | Point::RecoveryHanded
+        | Point::RecoveryKept
+        | Point::RecoveryOver => &[Recovering],
     }
 }
 
@@ -75,16 +99,24 @@ fn every_crash_point_has_a_story_and_a_name_of_its_own() {
 
 /// The cases of a story: each place that was passed in it, the first time; where writes are many, also in the middle and
 /// at the end; and in the stories that are quickly told, after every single write. Panics when a place was not passed that
-/// has to be.
+/// has to be. Of the places that the clock leads to, and in the stories that are about a few places, only those that have
+/// to be passed.
 fn cases(story: Story, passed: &BTreeMap<Point, u32>) -> Vec<(Point, u32)> {
     for point in Point::ALL.iter().filter(|point| stories(**point).contains(&story)) {
         assert!(passed.contains_key(point), "{story:?} never comes to {}; passed: {passed:?}", point.name());
     }
+    let few = matches!(story, Making | Sealing | Backing | Marking | Restoring | Recovering);
+    let chosen = |point: Point| {
+        let clocked = matches!(point, Point::MarkRaised | Point::MarkWritten);
+        stories(point).contains(&story) || !(few || clocked)
+    };
     let mut cases = Vec::new();
-    for (point, count) in passed {
+    for (point, count) in passed.iter().filter(|(point, _)| chosen(**point)) {
         let quick = matches!(story, FirstStart | Paying | Receiving | Forwarding | Deposit | Withdrawal);
         let mut numbers = match point {
             Point::CommitAfter | Point::VaultWritten if quick => (1..=*count).collect(),
+            Point::MarkRaised | Point::MarkWritten => (1..=*count).collect(),
+            Point::CommitBefore | Point::CommitAfter if few => vec![count.div_ceil(2)],
             Point::CommitBefore | Point::CommitAfter => vec![1, count.div_ceil(2), *count],
             _ if quick => vec![1, *count],
             _ => vec![1],

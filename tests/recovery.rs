@@ -230,7 +230,7 @@ fn wrong_words_do_not_open_a_backup_and_leave_nothing_behind() {
 }
 
 /// Alice with a server of her own, with a channel to bob, who can pay for a close.
-fn alice_behind(world: &World, server: &OwnServer) -> (Daemon, Daemon) {
+pub(crate) fn alice_behind(world: &World, server: &OwnServer) -> (Daemon, Daemon) {
     let alice = Daemon::with_servers(world, "alice", &[server.url()]).started();
     let bob = Daemon::new(world, "bob").started();
     alice.funded(world, DEPOSIT);
@@ -240,7 +240,7 @@ fn alice_behind(world: &World, server: &OwnServer) -> (Daemon, Daemon) {
 }
 
 /// After a copy was made, the channel goes on without it.
-fn goes_on(alice: &mut Daemon, bob: &Daemon) {
+pub(crate) fn goes_on(alice: &mut Daemon, bob: &Daemon) {
     alice.start();
     alice.ready();
     alice.usable(1);
@@ -248,7 +248,7 @@ fn goes_on(alice: &mut Daemon, bob: &Daemon) {
 }
 
 /// The peer closes, our share is swept to the wallet, and the node is as any other again.
-fn comes_back(world: &World, node: &Daemon, peer: &Daemon, sat: u64) {
+pub(crate) fn comes_back(world: &World, node: &Daemon, peer: &Daemon, sat: u64) {
     let close = || world.bitcoind.mempool().len() + closed(node);
     eventually("the peer's close", close, |count| *count > 0);
     mine_until(world, 20, &[node], || is_whole(node, sat));
@@ -267,18 +267,18 @@ fn closed(node: &Daemon) -> usize {
 }
 
 /// All the money is in the wallet, but for the fees of opening, closing and sweeping.
-fn is_whole(node: &Daemon, sat: u64) -> bool {
+pub(crate) fn is_whole(node: &Daemon, sat: u64) -> bool {
     let there = node.balance("onchain_confirmed_sat");
     assert!(there <= sat, "{there} of {sat} sat");
     there > sat - 20_000
 }
 
-fn words(node: &Daemon) -> String {
+pub(crate) fn words(node: &Daemon) -> String {
     fs::read_to_string(node.folder().join("seed")).expect("the seed's file").trim().to_string()
 }
 
 /// Stopped, and copied as it is.
-fn copied(node: &mut Daemon) -> PathBuf {
+pub(crate) fn copied(node: &mut Daemon) -> PathBuf {
     node.stop();
     let copy = node.folder().with_extension("copy");
     copy_all(node.folder(), &copy);
@@ -299,17 +299,17 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-fn put_back(node: &Daemon, copy: &Path) {
+pub(crate) fn put_back(node: &Daemon, copy: &Path) {
     fs::remove_dir_all(node.folder()).expect("the test's own folder");
     copy_all(copy, node.folder());
 }
 
-fn halted(node: &Daemon) -> Value {
+pub(crate) fn halted(node: &Daemon) -> Value {
     eventually("the node to be halted", || node.answering(), |status| status["state"] == "halted")
 }
 
 /// A backup in a file of its own; its path.
-fn saved(world: &World, node: &Daemon) -> String {
+pub(crate) fn saved(world: &World, node: &Daemon) -> String {
     let file = world.folder().join("node.backup").to_str().expect("UTF-8").to_string();
     let made = node.json(&["backup", &file]);
     assert_eq!(made["channels"], 1, "{made}");

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::error::io;
 use super::{SEED_FILE, SeedError};
+use crate::crash::{self, Point};
 
 /// A form that is not complete yet.
 const UNFINISHED: &str = "seed.new";
@@ -46,18 +47,15 @@ pub(super) fn read(dir: &Path) -> Result<(PathBuf, Zeroizing<String>), SeedError
     Ok((path, text))
 }
 
-/// Never over an existing file; file and name are synced, so that no coin is received before the words are safe.
+/// Never over an existing file; file and name are synced, so that no coin is received before the words are safe. A power
+/// cut leaves none or a whole one.
 pub(super) fn create(dir: &Path, text: &str) -> Result<(), SeedError> {
-    let path = dir.join(SEED_FILE);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|error| {
-            match error.kind() {
-                ErrorKind::AlreadyExists => SeedError::Exists(path.clone()),
-                _ => io("create", &path)(error),
-            }
-        })?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write", &path))?;
-    sync(dir)
+    let change = Change::begin(dir)?;
+    // Whoever makes one holds the same right.
+    if exists(dir)? {
+        return Err(SeedError::Exists(dir.join(SEED_FILE)));
+    }
+    change.put(text)
 }
 
 /// The right to replace the file of a directory, held by one at a time.
@@ -95,14 +93,25 @@ impl Change {
 
     /// Puts `text` in the place of the present form.
     pub(super) fn replace(self, text: &str) -> Result<(), SeedError> {
-        let (path, fresh) = (self.dir.join(SEED_FILE), self.dir.join(UNFINISHED));
+        let path = self.dir.join(SEED_FILE);
         let old = OpenOptions::new().write(true).open(&path).map_err(io("open", &path))?;
+        self.put(text)?;
+        overwrite(old).map_err(io("overwrite the old form of", &path))?;
+        crash::passes(Point::SeedWiped);
+        Ok(())
+    }
+
+    /// Written beside, synced, and given its name.
+    fn put(&self, text: &str) -> Result<(), SeedError> {
+        let (path, fresh) = (self.dir.join(SEED_FILE), self.dir.join(UNFINISHED));
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(io("create", &fresh))?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write", &fresh))?;
+        crash::passes(Point::SeedWritten);
         fs::rename(&fresh, &path).map_err(io("replace", &path))?;
         sync(&self.dir)?;
-        overwrite(old).map_err(io("overwrite the old form of", &path))
+        crash::passes(Point::SeedReplaced);
+        Ok(())
     }
 }
 

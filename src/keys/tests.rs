@@ -160,8 +160,9 @@ fn what_a_stopped_change_has_left_is_removed() {
     let seed = Seed::create(dir.path(), None).unwrap();
     let text = sealed::seal_at(&seed, &secret("a passphrase"), CHEAP).unwrap();
     // A removal of the passphrase was stopped before the words were put in its place.
-    std::fs::rename(dir.path().join(SEED_FILE), dir.path().join("seed.new")).unwrap();
+    std::fs::remove_file(dir.path().join(SEED_FILE)).unwrap();
     file::create(dir.path(), &text).unwrap();
+    std::fs::write(dir.path().join("seed.new"), &*seed.words()).unwrap();
     assert_eq!(files_with_words(dir.path(), &seed).len(), 1);
     Seed::tidy(dir.path()).unwrap();
     assert!(files_with_words(dir.path(), &seed).is_empty());

@@ -1,5 +1,6 @@
 //! Channels that are no more.
 
+use rusqlite::Transaction;
 use serde::{Deserialize, Serialize};
 
 use super::book::Ledger;
@@ -25,16 +26,21 @@ pub struct ClosedChannel {
     pub closed_at: u64,
 }
 
+impl ClosedChannel {
+    /// Books it in a transaction that does other things, too; a replay changes nothing.
+    pub fn book(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        tx.execute(
+            "INSERT INTO closed_channel (channel, record) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            (&self.channel_id, encode(self)?),
+        )
+        .map(|_| ())
+    }
+}
+
 impl Ledger {
     /// Books the end of a channel; a replay changes nothing.
     pub fn channel_closed(&self, closed: ClosedChannel) -> Result<(), StoreError> {
-        self.store().write("book the end of a channel", move |tx| {
-            tx.execute(
-                "INSERT INTO closed_channel (channel, record) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                (&closed.channel_id, encode(&closed)?),
-            )
-            .map(|_| ())
-        })
+        self.store().write("book the end of a channel", move |tx| closed.book(tx))
     }
 
     /// Closed channels, the last one first.

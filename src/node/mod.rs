@@ -49,7 +49,7 @@ use self::locked::Gate;
 use self::views::*;
 
 pub use self::open::{Opened, open};
-pub use self::recovery::{prepare_restore, read_backup};
+pub use self::recovery::{drop_restore, prepare_restore, read_backup};
 pub use crate::ln::audit::run_child as second_opinion;
 
 /// The answer to a request.

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::Node;
 use super::error::{Code, NodeError};
 use super::locked::Gate;
+use super::recovery::refuse_half_restored;
 use crate::config::Config;
 use crate::crash::{self, Point};
 use crate::keys::{Kept, Passphrase, Seed, SeedError};
@@ -33,7 +34,7 @@ pub fn open(config: Config, tasks: Tasks) -> Result<Opened, NodeError> {
     Seed::tidy(dir).map_err(refused)?;
     let kept = match Seed::exists(dir).map_err(refused)? {
         true => Kept::read(dir).map_err(refused)?,
-        false => create(&config).map_err(refused)?,
+        false => create(&config)?,
     };
     let store = Store::open(dir, config.network, kept.fingerprint())
         .map_err(|error| NodeError::new(Code::Refused, error.to_string()))?;
@@ -52,11 +53,12 @@ pub fn open(config: Config, tasks: Tasks) -> Result<Opened, NodeError> {
 }
 
 /// A new seed; encrypted if there is a passphrase for it.
-fn create(config: &Config) -> Result<Kept, SeedError> {
+fn create(config: &Config) -> Result<Kept, NodeError> {
     let dir = &config.data_dir;
-    let passphrase = config.passphrase_file.as_deref().map(Passphrase::from_file).transpose()?;
+    refuse_half_restored(config)?;
+    let passphrase = config.passphrase_file.as_deref().map(Passphrase::from_file).transpose().map_err(refused)?;
     crash::passes(Point::SeedMissing);
-    let seed = Seed::create(dir, passphrase.as_ref())?;
+    let seed = Seed::create(dir, passphrase.as_ref()).map_err(refused)?;
     crash::passes(Point::SeedMade);
     let path = dir.join(crate::keys::SEED_FILE);
     if passphrase.is_some() {
@@ -65,7 +67,7 @@ fn create(config: &Config) -> Result<Kept, SeedError> {
              the only way back to the money on chain",
             path.display()
         );
-        return Kept::read(dir);
+        return Kept::read(dir).map_err(refused);
     }
     tracing::warn!(
         "a new seed lies in {}: write its 24 words down, they are the only way back to the money on chain",

@@ -12,10 +12,11 @@ use super::hold::BEHIND;
 use super::views::{BackupMade, BackupState, LostChannel, RecoveryState};
 use super::{Answer, Node, Parts};
 use crate::config::Config;
+use crate::crash::{self, Point};
 use crate::engine::{self, FeeBook, WatchInbox};
 use crate::files::replace;
 use crate::keys::Seed;
-use crate::ledger::{ClosedChannel, Ledger};
+use crate::ledger::Ledger;
 use crate::ln::backup::{BYTES_AT_MOST, Contents, Trouble};
 use crate::ln::recovery::{Lost, Record, give_up};
 use crate::ln::restore::{Ground, Restored};
@@ -36,7 +37,28 @@ pub fn prepare_restore(config: &Config, words: &str, backup: Option<&[u8]>) -> R
     let path = config.data_dir.join(RESTORE_FILE);
     replace(&path, backup.unwrap_or_default())
         .map_err(|error| NodeError::new(Code::Failed, format!("could not write {}: {error}", path.display())))?;
+    crash::passes(Point::RestoreLeft);
     Ok(count)
+}
+
+/// Where an `init --restore` was cut off before it had written the seed, no new one is made unasked.
+pub(super) fn refuse_half_restored(config: &Config) -> Result<(), NodeError> {
+    if !config.data_dir.join(RESTORE_FILE).exists() {
+        return Ok(());
+    }
+    let message = "`lightnode init --restore` was cut off here before it had written the seed";
+    Err(NodeError::new(Code::Refused, message).hint("do it again; or begin with new words: `lightnode init`"))
+}
+
+/// New words, asked for, have nothing to restore: what an `init --restore` that was cut off has left is of other ones.
+pub fn drop_restore(config: &Config) -> Result<(), NodeError> {
+    let path = config.data_dir.join(RESTORE_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(NodeError::new(Code::Failed, format!("could not remove {}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open_backup(bytes: &[u8], seed: &Seed, config: &Config) -> Result<Contents, NodeError> {
@@ -61,7 +83,10 @@ pub(super) fn take_up(config: &Config, seed: &Seed, store: &Store) -> Result<(),
         tracing::info!(channels = channels.as_ref().map_or(0, Vec::len), "a recovery begins");
         Record::restored(super::unix_now(), channels).save(store)?;
     }
-    fs::remove_file(&path).map_err(failed)
+    crash::passes(Point::RestoreTaken);
+    fs::remove_file(&path).map_err(failed)?;
+    crash::passes(Point::RestoreRemoved);
+    Ok(())
 }
 
 /// Gives all open channels of this database up, and writes them into the book.
@@ -95,31 +120,12 @@ pub(super) fn give_channels_up(
     };
     let (restored, _packages) = Restored::restore(ground).map_err(|error| broken("read the channels")(&error))?;
     let payments: Vec<String> = ledger.open_sends()?.into_iter().map(|record| record.id).collect();
-    let balances: Vec<(String, u64)> = restored
-        .ln()
-        .channels
-        .list_channels()
-        .iter()
-        .map(|channel| (channel.channel_id.to_string(), channel.outbound_capacity_msat))
-        .collect();
     let record = give_up(store, restored, why, &payments, BEHIND)?;
     tracing::warn!(
         channels = record.channels.len(),
         why,
         "the channels are given up; their peers are asked to close them"
     );
-    for Lost { channel, .. } in record.channels {
-        let balance = balances.iter().find(|(id, _)| *id == channel.channel_id).map(|(_, msat)| *msat);
-        ledger.channel_closed(ClosedChannel {
-            channel_id: channel.channel_id,
-            peer: Some(channel.peer.to_string()),
-            funding: Some(channel.funding.to_string()),
-            capacity_sat: Some(channel.capacity_sat),
-            balance_msat: balance,
-            reason: format!("given up: {why}"),
-            closed_at: super::unix_now(),
-        })?;
-    }
     Ok(())
 }
 

@@ -33,6 +33,7 @@ use rusqlite::Transaction;
 
 use super::lock::sync_dir;
 use super::{Store, StoreError};
+use crate::crash::{self, Point};
 
 /// Name of the mark in the data directory.
 pub const MARK_FILE: &str = "mark";
@@ -154,12 +155,14 @@ impl Store {
             None => Generation::new()?.next(),
         };
         self.set_meta(KEY, &now.bytes())?;
+        crash::passes(Point::MarkRaised);
         let mut files = Vec::new();
         for place in self.places(outside, now) {
             match open(&place).and_then(|file| overwrite(&file, now, true).map(|()| file)) {
                 Ok(file) => {
                     place.parent().map_or(Ok(()), sync_dir)?;
                     files.push((place, file));
+                    crash::passes(Point::MarkWritten);
                 }
                 Err(error) => tracing::warn!(
                     mark = %place.display(), %error,
@@ -225,9 +228,11 @@ impl Mark {
     }
 
     fn write(&self, now: Generation, sync: bool) {
+        crash::passes(Point::MarkRaised);
         for (place, file) in &self.files {
-            if let Err(error) = overwrite(file, now, sync) {
-                tracing::warn!(mark = %place.display(), %error, "the mark could not be written");
+            match overwrite(file, now, sync) {
+                Ok(()) => crash::passes(Point::MarkWritten),
+                Err(error) => tracing::warn!(mark = %place.display(), %error, "the mark could not be written"),
             }
         }
     }

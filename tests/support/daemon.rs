@@ -201,6 +201,7 @@ impl Daemon {
         let mut command = Command::new(LIGHTNODE);
         command.arg("--data-dir").arg(&self.folder).args(words).stdin(Stdio::null());
         command.env("XDG_STATE_HOME", self.state_home());
+        command.env("LIGHTNODE_CRASH", self.folder.with_extension("crash"));
         command
     }
 

@@ -31,6 +31,7 @@ pub use self::contents::{BYTES_AT_MOST, BackupError, Channel, Contents};
 use super::types::{ChannelManager, NetworkGraph};
 use super::{blocking, now};
 use crate::config;
+use crate::crash::{self, Point};
 use crate::files::replace;
 use crate::keys::Seed;
 use crate::store::{Store, StoreError};
@@ -153,7 +154,9 @@ impl Backups {
         }
         self.write().await?;
         let store = self.0.store.clone();
-        Ok(blocking(move || store.set_meta(WRITTEN, &set)).await?)
+        blocking(move || store.set_meta(WRITTEN, &set)).await?;
+        crash::passes(Point::BackupNoted);
+        Ok(())
     }
 }
 
@@ -226,16 +229,19 @@ impl Inner {
         let inner = Arc::clone(self);
         let sealed = blocking(move || {
             let sealed = inner.contents()?.seal(&inner.key)?;
+            crash::passes(Point::BackupSealed);
             if let Some(path) = &inner.settings.path {
                 replace(path, &sealed).map_err(|source| Trouble::File { path: path.clone(), source })?;
             }
             Ok::<_, Trouble>(sealed)
         });
         let sealed = sealed.await?;
-        match self.settings.command.split_first() {
-            Some((program, arguments)) => run(program, arguments, &sealed).await.map_err(Trouble::Command),
-            None => Ok(()),
+        crash::passes(Point::BackupFiled);
+        if let Some((program, arguments)) = self.settings.command.split_first() {
+            run(program, arguments, &sealed).await.map_err(Trouble::Command)?;
         }
+        crash::passes(Point::BackupFed);
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
 //! Giving up channels whose state may be old: their monitors are put aside, in the same write that makes a record of
-//! what their peers are to close.
+//! what their peers are to close, and books their end.
 //!
 //! Rules: nothing of what was read acts here. [`Restored`] was made from the disk only to learn what there is; nobody
 //! drives it, its vault is never flushed, and it is dropped.
@@ -12,7 +12,9 @@ use lightning::util::persist::{
     CHANNEL_MONITOR_UPDATE_PERSISTENCE_PRIMARY_NAMESPACE,
 };
 
-use super::record::Record;
+use super::record::{Lost, Record};
+use crate::crash::{self, Point};
+use crate::ledger::ClosedChannel;
 use crate::ln::backup;
 use crate::ln::now;
 use crate::ln::restore::Restored;
@@ -41,7 +43,22 @@ pub fn give_up(
         stored.map(|known| known.address.clone()).collect::<Vec<_>>()
     };
     let record = Record::given_up(why.to_owned(), now().as_secs(), backup::listed(&ln.channels, addresses));
-    let open: BTreeSet<_> = ln.channels.list_channels().iter().map(|channel| channel.channel_id).collect();
+    let details = ln.channels.list_channels();
+    let open: BTreeSet<_> = details.iter().map(|channel| channel.channel_id).collect();
+    let balance = |id: &str| {
+        let channel = details.iter().find(|channel| channel.channel_id.to_string() == id);
+        channel.map(|channel| channel.outbound_capacity_msat)
+    };
+    let ended = |Lost { channel, .. }: &Lost| ClosedChannel {
+        channel_id: channel.channel_id.clone(),
+        peer: Some(channel.peer.to_string()),
+        funding: Some(channel.funding.to_string()),
+        capacity_sat: Some(channel.capacity_sat),
+        balance_msat: balance(&channel.channel_id),
+        reason: format!("given up: {why}"),
+        closed_at: record.since,
+    };
+    let ended: Vec<ClosedChannel> = record.channels.iter().map(ended).collect();
     let monitors: Vec<String> = ln
         .chain_monitor
         .list_monitors()
@@ -68,8 +85,10 @@ pub fn give_up(
         Store::meta_put(tx, key, &row)?;
         Store::meta_put(tx, PAYMENTS, &payments)?;
         Store::meta_put(tx, asked, &[])?;
+        ended.iter().try_for_each(|ended| ended.book(tx))?;
         lineage(tx)
     })?;
+    crash::passes(Point::GivenUp);
     Ok(record)
 }
 

@@ -39,6 +39,7 @@ use super::{Ln, blocking, now};
 use crate::chain::io::{Owners, Plan, Watch};
 use crate::chain::tree::HeaderTree;
 use crate::config::HostPort;
+use crate::crash::{self, Point};
 use crate::engine::{DeliveryError, Listener, WatchInbox};
 use crate::store::{Store, StoreError};
 use crate::task::Shutdown;
@@ -70,6 +71,7 @@ impl Recovery {
                 store.add_peer(channel.peer, address, now().as_secs())?;
             }
         }
+        crash::passes(Point::RecoveryPeers);
         let recovery = Self {
             store: store.clone(),
             keys: Arc::clone(&ln.keys),
@@ -110,6 +112,7 @@ impl Recovery {
                 if self.is_over(&ln) {
                     let store = self.store.clone();
                     blocking(move || Record::clear(&store)).await?;
+                    crash::passes(Point::RecoveryOver);
                     *self.record() = None;
                     tracing::info!("the recovery is over: all that was known is closed and on its way to the wallet");
                     return Ok(());
@@ -146,6 +149,7 @@ impl Recovery {
                 tracing::warn!(outpoint = %found.outpoint, "an output of a closed channel could not be handed on yet");
                 continue;
             }
+            crash::passes(Point::RecoveryHanded);
             tracing::info!(outpoint = %found.outpoint, sat = found.output.value.to_sat(), "sweeping a closed channel");
             let kept = self.record().as_mut().map(|record| {
                 record.handed(found.outpoint);
@@ -154,6 +158,7 @@ impl Recovery {
             if let Some(record) = kept {
                 let store = self.store.clone();
                 blocking(move || record.save(&store)).await?;
+                crash::passes(Point::RecoveryKept);
             }
         }
         Ok(())
@@ -204,6 +209,7 @@ impl Listener for Recovery {
         if changed {
             let failed = |error: StoreError| DeliveryError { who: "the recovery", why: error.to_string() };
             record.save(&self.store).map_err(failed)?;
+            crash::passes(Point::RecoveryFound);
         }
         self.wake.notify_one();
         Ok(())
