@@ -42,6 +42,23 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// JSON with the same meaning, and harmless on a terminal: what [`escape`] would show as `\u{…}` stands as JSON's `\uXXXX`
+/// in it. Such characters are only in its strings, and those below a blank serde has escaped.
+pub fn plain_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character > ' ' && is_harmful(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(plain, "\\u{unit:04x}");
+            }
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
 /// Controls (C0, C1: terminal escapes), bidirectional overrides and isolates, invisible and separating characters,
 /// tags, variation selectors, private use.
 fn is_harmful(character: char) -> bool {
@@ -104,6 +121,14 @@ mod tests {
         #[test]
         fn escaped_text_is_harmless_whatever_it_was(text in any::<String>()) {
             prop_assert!(!escape(&text).to_string().chars().any(is_harmful));
+        }
+
+        #[test]
+        fn json_means_the_same_and_is_harmless(text in any::<String>()) {
+            let json = plain_json(&serde_json::json!({ text.clone(): text.clone() }).to_string());
+            prop_assert!(!json.chars().any(is_harmful));
+            let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(read[&text].as_str(), Some(text.as_str()));
         }
 
         #[test]

@@ -83,6 +83,19 @@ fn what_a_payee_writes_into_an_invoice_cannot_command_or_mislead_a_terminal() {
     assert!(decoded.stdout.contains("\\u{1b}[31m"), "it is shown, not hidden: {decoded:?}");
     harmless(&on_a_terminal(&alice, &["pay", invoice]).stdout);
     bob.entry(hash, "succeeded");
+    // Programs get the text itself, the same from every command, in JSON that may be shown on a terminal, too.
+    for (node, words) in [
+        (&alice, vec!["decode", invoice]),
+        (&alice, vec!["show", hash]),
+        (&bob, vec!["show", hash]),
+        (&bob, vec!["history", "--limit", "1"]),
+    ] {
+        let ran = node.run(&[words.as_slice(), &["--json"]].concat());
+        harmless(&ran.stdout);
+        let answer = ran.json();
+        let text = answer.get("entries").map_or(&answer, |entries| &entries[0])["description"].clone();
+        assert_eq!(text, evil, "{words:?}: {ran:?}");
+    }
     for node in [&alice, &bob] {
         for words in [vec!["history"], vec!["show", hash]] {
             let seen = on_a_terminal(node, &words);

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use super::client::Reply;
 use super::exit::Failure;
 use crate::api::types::NodeError;
-use crate::text::escape_whole as escape;
+use crate::text::{escape_whole as escape, plain_json};
 
 /// How a command speaks.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,10 @@ impl Output {
     }
 
     pub(super) fn json(&self, json: &[u8]) {
-        write(&[json.trim_ascii_end(), b"\n"].concat());
+        let json = json.trim_ascii_end();
+        // Foreign text is whole in it, and cannot command a terminal.
+        let plain = std::str::from_utf8(json).map(|json| plain_json(json).into_bytes());
+        write(&[plain.as_deref().unwrap_or(json), b"\n"].concat());
     }
 
     pub(super) fn text(&self, text: &str) {
@@ -57,7 +60,7 @@ impl Output {
 
     fn error(&self, error: &NodeError) {
         let text = match serde_json::to_string(error) {
-            Ok(json) if self.json_errors => json,
+            Ok(json) if self.json_errors => plain_json(&json),
             _ => {
                 let hint = error.hint.as_ref().map(|hint| format!("\nhint: {}", escape(hint))).unwrap_or_default();
                 format!("error: {}{hint}", escape(&error.message))

@@ -72,7 +72,7 @@ pub struct Decoded {
     pub payment_hash: [u8; 32],
     /// Absent: the payer chooses.
     pub amount_msat: Option<u64>,
-    /// What for, escaped.
+    /// What for, as it stands there: foreign text.
     pub description: Option<String>,
     /// Hash of what for.
     pub description_hash: Option<[u8; 32]>,
@@ -111,7 +111,7 @@ pub fn parse(text: &str, network: Network) -> Result<Bolt11Invoice, DecodeError>
 pub fn describe(invoice: &Bolt11Invoice, network: Network, now: Duration) -> Decoded {
     let (description, description_hash) = match invoice.description() {
         Bolt11InvoiceDescriptionRef::Direct(text) => {
-            (Some(escape(&text.as_inner().0).to_string()).filter(|t| !t.is_empty()), None)
+            (Some(text.as_inner().0.clone()).filter(|text| !text.is_empty()), None)
         }
         Bolt11InvoiceDescriptionRef::Hash(hash) => (None, Some(hash.0.to_byte_array())),
     };
@@ -341,11 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn the_facts_are_those_of_the_invoice_and_foreign_text_is_escaped() {
+    fn the_facts_are_those_of_the_invoice_and_foreign_text_is_as_it_stands_there() {
         let parsed = parse(&invoice(Currency::Regtest, None), Network::Regtest).unwrap();
         let before = describe(&parsed, Network::Regtest, Duration::from_secs(1_700_000_059));
         assert_eq!((before.amount_msat, before.created_at, before.expires_at), (None, 1_700_000_000, 1_700_000_060));
-        assert_eq!(before.description.as_deref(), Some("coffee\\u{202e}"));
+        assert_eq!(before.description.as_deref(), Some("coffee\u{202e}"));
         assert_eq!((before.payment_hash, before.min_final_cltv_expiry, before.expired), ([2; 32], 18, false));
         assert!(describe(&parsed, Network::Regtest, Duration::from_secs(1_700_000_060)).expired);
     }
