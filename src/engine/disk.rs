@@ -115,10 +115,18 @@ impl Disk {
     }
 }
 
-/// What the pool is to remember.
+/// What the pool is to remember. A ban that ends later than one that is said now was said by a clock that was ahead: it is
+/// written anew, so that it ends, whatever starts are between.
 pub(super) fn memory(store: &Store, now: u64) -> Result<Memory, StoreError> {
-    let banned = |Ban { host, until, reason }| Banned { host, until, reason };
-    Ok(Memory { bans: store.bans(now)?.into_iter().map(banned).collect(), home: read_home(store)? })
+    let mut bans = Vec::new();
+    for Ban { host, until, reason } in store.bans(now)? {
+        let ban = Banned { host, until, reason }.cut(now);
+        if ban.until != until {
+            store.ban(Ban { host: ban.host.clone(), until: ban.until, reason: ban.reason.clone() })?;
+        }
+        bans.push(ban);
+    }
+    Ok(Memory { bans, home: read_home(store)? })
 }
 
 fn read_home(store: &Store) -> Result<Option<String>, StoreError> {
@@ -168,5 +176,30 @@ impl Pins for StoredPins {
     }
     fn set(&self, server: &HostPort, pin: Pin) -> Result<(), PinsError> {
         self.0.set_pin(&server.to_string(), pin.into()).map_err(|error| PinsError(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::pool::BAN;
+
+    #[test]
+    fn a_ban_that_was_said_while_the_clock_was_years_ahead_ends_in_time_over_restarts() {
+        const NOW: u64 = 1_800_000_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), bitcoin::Network::Regtest, [0; 4]).unwrap();
+        let ban = |host: &str, until| Ban { host: host.into(), until, reason: "a false proof".into() };
+        let month = BAN.as_secs();
+        store.ban(ban("ahead", NOW + 10 * 365 * 86_400 + month)).unwrap();
+        store.ban(ban("right", NOW + 1000)).unwrap();
+        let ends = |now| {
+            let bans = memory(&store, now).unwrap().bans;
+            bans.into_iter().map(|ban| (ban.host, ban.until)).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(NOW), [("ahead".to_owned(), NOW + month), ("right".to_owned(), NOW + 1000)]);
+        // Another start in between does not begin it anew.
+        assert_eq!(ends(NOW + 5000), [("ahead".to_owned(), NOW + month)]);
+        assert_eq!(ends(NOW + month), []);
     }
 }

@@ -6,7 +6,9 @@
 //! What each is told is decided in `duties`.
 //!
 //! Bans are for provable lies, of a whole host, for [`BAN`], and are never lifted by need: with all banned the node has
-//! no server, and says so. Demerits are for everything that only looks bad; with all demoted, all serve.
+//! no server, and says so. They end by monotonic time, and what is remembered of one is cut to [`BAN`] from now: a clock
+//! that was far ahead when it was said does not make it longer, and one that jumps does not make it shorter. Demerits
+//! are for everything that only looks bad; with all demoted, all serve.
 //!
 //! Decision: a trusted server that lies provably is not banned, but left alone for an hour, because a ban of
 //! one's own server is more likely to hide a defect than to stop a thief; nothing that it says is believed either way.
@@ -63,6 +65,20 @@ pub struct Banned {
     pub reason: String,
 }
 
+impl Banned {
+    /// What is left of it at `wall` (Unix seconds). Never more than a whole one: what says more was said by a clock that
+    /// was ahead, or `wall` is behind.
+    fn left(&self, wall: u64) -> Duration {
+        Duration::from_secs(self.until.saturating_sub(wall)).min(BAN)
+    }
+
+    /// The same, ending at most [`BAN`] after `wall`: what is to be remembered from now on.
+    #[must_use]
+    pub fn cut(self, wall: u64) -> Self {
+        Self { until: self.until.min(wall.saturating_add(BAN.as_secs())), ..self }
+    }
+}
+
 /// A configured server.
 pub struct Member {
     /// How it is connected to.
@@ -95,16 +111,15 @@ impl Pool {
     /// Uses `connections` of these servers at a time; waits between two tries of one grow up to `longest_wait`, with
     /// jitter drawn from `seed`.
     pub fn new(members: Vec<Member>, connections: usize, longest_wait: Duration, memory: &Memory, seed: u64) -> Self {
-        let now = Instant::now();
-        let slots: Vec<Slot> = members.into_iter().map(|member| Slot::new(member, &memory.bans, now)).collect();
+        let (now, wall) = (Instant::now(), unix_now());
+        let slots: Vec<Slot> = members.into_iter().map(|member| Slot::new(member, &memory.bans, now, wall)).collect();
         let home = slots.iter().position(|slot| memory.home.as_deref() == Some(&slot.addr().to_string()));
         Self { slots, home, connections, longest_wait, next_id: 0, random: seed }
     }
 
     /// The next server to connect to, if another is wanted and one is ready; it counts as connecting from now on.
     pub fn next(&mut self, now: Instant) -> Option<(SourceId, Arc<dyn Source>)> {
-        let wall = unix_now();
-        let ready = |slot: &Slot| slot.ready_at(now, wall).is_some_and(|at| at <= now);
+        let ready = |slot: &Slot| slot.ready_at().is_some_and(|at| at <= now);
         let (room, places) = (self.wants_more(now), 0..self.slots.len());
         let wanted = |at: &usize| self.slots[*at].trusted || room || (self.home == Some(*at) && self.awaits_home(now));
         let at = places.filter(|at| ready(&self.slots[*at]) && wanted(at)).min_by_key(|at| self.order(*at, now))?;
@@ -127,10 +142,10 @@ impl Pool {
 
     /// When [`Self::next`] will have a server; `None`: none is wanted, or all are banned.
     pub fn retry_at(&self, now: Instant) -> Option<Instant> {
-        let (wall, room) = (unix_now(), self.wants_more(now));
+        let room = self.wants_more(now);
         let home = self.home.filter(|_| self.awaits_home(now)).map(|at| &self.slots[at]);
         let wanted = self.slots.iter().filter(|slot| room || slot.trusted).chain(home);
-        wanted.filter_map(|slot| slot.ready_at(now, wall)).min()
+        wanted.filter_map(Slot::ready_at).min()
     }
 
     /// Whether there is room for any server. The wallet's home keeps its place while it is awaited, unless nobody else
@@ -321,12 +336,12 @@ impl Pool {
             return None;
         }
         let host = slot.addr().host().to_owned();
-        let until = unix_now().saturating_add(BAN.as_secs());
+        let until = Later::after(now, BAN);
         for slot in self.slots.iter_mut().filter(|slot| !slot.trusted && slot.addr().host() == host) {
             slot.last_error = Some(why.to_owned());
             slot.state = State::Banned { until, why: why.to_owned() };
         }
-        Some(Banned { host, until, reason: why.to_owned() })
+        Some(Banned { host, until: unix_now().saturating_add(BAN.as_secs()), reason: why.to_owned() })
     }
 
     /// Lifts the ban of a host, and forgets what else speaks against its servers. False: no server is of this host.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bitcoin::BlockHash;
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ pub(super) enum State {
     Connecting { id: SourceId },
     InUse { id: SourceId, info: Box<SessionInfo>, since: Instant, serves: Owners },
     Unusable { until: Later, why: String },
-    Banned { until: u64, why: String },
+    Banned { until: Later, why: String },
 }
 
 /// A time to come: as it is measured, and for people.
@@ -106,11 +106,11 @@ pub enum Role {
 }
 
 impl Slot {
-    pub(super) fn new(member: Member, bans: &[Banned], now: Instant) -> Self {
+    pub(super) fn new(member: Member, bans: &[Banned], now: Instant, wall: u64) -> Self {
         let Member { source, trusted } = member;
         let ban = bans.iter().find(|ban| !trusted && ban.host == source.addr().host());
         let state = match ban {
-            Some(ban) => State::Banned { until: ban.until, why: ban.reason.clone() },
+            Some(ban) => State::Banned { until: Later::after(now, ban.left(wall)), why: ban.reason.clone() },
             None => State::Waiting(Later::after(now, Duration::ZERO)),
         };
         Self {
@@ -162,10 +162,9 @@ impl Slot {
     }
 
     /// When it may be connected to; `None`: it is in use, or not in sight.
-    pub(super) fn ready_at(&self, now: Instant, wall: u64) -> Option<Instant> {
+    pub(super) fn ready_at(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting(until) | State::Unusable { until, .. } => Some(until.at),
-            State::Banned { until, .. } => Some(now + Duration::from_secs(until.saturating_sub(wall))),
+            State::Waiting(until) | State::Unusable { until, .. } | State::Banned { until, .. } => Some(until.at),
             State::Connecting { .. } | State::InUse { .. } => None,
         }
     }
@@ -216,9 +215,7 @@ impl Slot {
             State::Connecting { .. } => Role::Connecting,
             State::InUse { .. } => Role::InUse,
             State::Unusable { until, why } => Role::Unusable { why: why.clone(), until: until.wall },
-            State::Banned { until, why } => {
-                Role::Banned { why: why.clone(), until: UNIX_EPOCH + Duration::from_secs(*until) }
-            }
+            State::Banned { until, why } => Role::Banned { why: why.clone(), until: until.wall },
         };
         let info = match &self.state {
             State::InUse { info, .. } => Some(info.as_ref().clone()),

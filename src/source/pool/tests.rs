@@ -158,6 +158,21 @@ fn a_liar_is_banned_with_its_whole_host_and_only_forgiveness_lifts_it() {
 }
 
 #[test]
+fn a_remembered_ban_is_no_longer_than_one_and_no_jump_of_the_clock_ends_it() {
+    let ban = |secs: u64| Banned { host: "a".into(), until: unix_now() + secs, reason: "a forged header".into() };
+    for (left, wanted) in [(100 * BAN.as_secs(), BAN), (600, Duration::from_secs(600)), (0, Duration::ZERO)] {
+        let pool = pool_with(&["a:1"], 1, &Memory { bans: vec![ban(left)], home: None });
+        let now = Instant::now();
+        let wait = pool.retry_at(now).unwrap().saturating_duration_since(now);
+        assert!(wait <= wanted && wait + Duration::from_secs(10) > wanted, "{left}: {wait:?}");
+        // For people it is by the clock on the wall, as everything else.
+        let Role::Banned { until, .. } = pool.status(now)[0].role.clone() else { panic!("it is not banned") };
+        assert!(until <= SystemTime::now() + wanted, "{left}: {until:?}");
+    }
+    assert_eq!(ban(7).cut(unix_now()).left(unix_now()).as_secs(), 7);
+}
+
+#[test]
 fn with_all_banned_there_is_no_server_and_no_ban_is_lifted_by_need() {
     let (mut pool, now) = (pool(&["a:1", "b:1"], 5), Instant::now());
     settle(&mut pool, &[], now);
