@@ -10,6 +10,7 @@ use super::{cases, knows_height};
 use crate::recovery::{alice_behind, comes_back, copied, goes_on, halted, is_whole, put_back, saved, words};
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::own::OwnServer;
 use crate::support::scenes::{DEPOSIT, open, two_nodes_with_a_channel};
 use crate::support::world::World;
 
@@ -135,8 +136,8 @@ fn channels_that_are_given_up_without_power_at_any_point_are_given_up_once_and_c
     for case in [(Point::CommitAfter, 1), (Point::CommitBefore, 2), (Point::CommitAfter, 2), (Point::GivenUp, 1)] {
         eprintln!("{GivingUp:?}: {case:?}");
         let world = World::new();
-        let proxy = world.proxy();
-        let (mut alice, bob) = alice_behind(&world, &proxy);
+        let server = OwnServer::new(&world);
+        let (mut alice, bob) = alice_behind(&world, &server);
         let copy = copied(&mut alice);
         goes_on(&mut alice, &bob);
         alice.kill();
