@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bitcoin::Txid;
+use bitcoin::{Transaction, Txid};
 
 use super::io::{Owners, PlanTx};
 use super::merkle::ProvenTx;
+use super::witness::{self, Verdict};
 
 /// Height, and position in the block: the order of delivery.
 type Place = (u32, u32);
@@ -65,6 +66,40 @@ impl Facts {
             self.places.remove(&fact.proven.txid());
         }
         left.into_values().map(|fact| (fact.proven, fact.owners)).collect()
+    }
+
+    /// What Lightning has not heard of in the block at `height` though its witness does not open what it spends of
+    /// Lightning's transactions.
+    pub(super) fn forged(&self, height: u32) -> Vec<Txid> {
+        let due = self.due.range((height, 0)..=(height, u32::MAX)).filter_map(|place| self.facts.get(place));
+        let forged = due.filter(|fact| fact.owners.lightning && self.is_forged(fact.proven.tx()));
+        forged.map(|fact| fact.proven.txid()).collect()
+    }
+
+    fn is_forged(&self, tx: &Transaction) -> bool {
+        tx.input.iter().enumerate().any(|(index, input)| {
+            let place = self.places.get(&input.previous_output.txid);
+            let parent = place.and_then(|place| self.facts.get(place)).filter(|fact| fact.owners.lightning);
+            let spent = parent.and_then(|fact| fact.proven.tx().output.get(input.previous_output.vout as usize));
+            spent.is_some_and(|spent| witness::verdict(tx, index, spent) == Verdict::Fails)
+        })
+    }
+
+    /// Forgets a proof.
+    pub(super) fn remove(&mut self, txid: &Txid) {
+        if let Some(place) = self.places.remove(txid) {
+            self.facts.remove(&place);
+            self.due.remove(&place);
+        }
+    }
+
+    /// Lightning is told once more: it has come to follow what the transaction spends.
+    pub(super) fn tell_again(&mut self, txid: &Txid) {
+        let Some(place) = self.places.get(txid) else { return };
+        if let Some(fact) = self.facts.get_mut(place).filter(|fact| fact.told.lightning) {
+            fact.told.lightning = false;
+            self.due.insert(*place);
+        }
     }
 
     /// The lowest height, up to `limit`, with something that an owner has not heard of.

@@ -120,8 +120,13 @@ impl Job {
 
     /// Drops the entries that neither pay to the script nor spend from it: a server may list what it likes, but
     /// memory is kept only for what concerns us. `facts` has the bodies of what was proven before, `confirmed` says
-    /// which of it is this script's.
-    pub(super) fn drop_irrelevant(&mut self, script: &Script, facts: &Facts, confirmed: &BTreeSet<Txid>) {
+    /// which of it is this script's. Gives those that spend from the script.
+    pub(super) fn drop_irrelevant(
+        &mut self,
+        script: &Script,
+        facts: &Facts,
+        confirmed: &BTreeSet<Txid>,
+    ) -> BTreeSet<Txid> {
         let mut bodies = self.bodies.clone();
         let before = self.claims.keys().chain(confirmed).filter_map(|txid| facts.get(txid));
         bodies.extend(before.map(|proven| (proven.txid(), proven.tx().clone())));
@@ -131,11 +136,10 @@ impl Job {
                 coins.insert(OutPoint::new(*txid, vout));
             }
         }
+        let spends = |tx: &Transaction| tx.input.iter().any(|input| coins.contains(&input.previous_output));
+        let spending: BTreeSet<Txid> = bodies.iter().filter(|(_, tx)| spends(tx)).map(|(txid, _)| *txid).collect();
         let concerns = |txid: &Txid| match bodies.get(txid) {
-            Some(tx) => {
-                tx.output.iter().any(|out| *out.script_pubkey == *script)
-                    || tx.input.iter().any(|input| coins.contains(&input.previous_output))
-            }
+            Some(tx) => tx.output.iter().any(|out| *out.script_pubkey == *script) || spending.contains(txid),
             None => true,
         };
         let before = self.claims.len();
@@ -143,5 +147,6 @@ impl Job {
         self.pending.retain(concerns);
         self.proven.retain(|txid, _| self.claims.contains_key(txid));
         self.short |= self.claims.len() < before;
+        spending
     }
 }

@@ -312,4 +312,6 @@ pub enum Lie {
     Proof,
     /// A body with another txid than asked for.
     Body,
+    /// A body with a witness that does not open what it spends.
+    Witness,
 }

@@ -60,6 +60,12 @@ impl Mempool {
         }
     }
 
+    /// Its body is not to be believed.
+    pub(super) fn reject(&mut self, txid: Txid) {
+        self.left.remove(&txid);
+        self.drop(txid);
+    }
+
     /// A server is listened to no more: that says nothing of what it listed.
     pub(super) fn forget(&mut self, source: SourceId) {
         for (txid, entry) in &mut self.txs {

@@ -15,6 +15,7 @@ pub mod params;
 pub mod tree;
 mod view;
 pub mod watch;
+pub mod witness;
 
 #[cfg(test)]
 mod testing;

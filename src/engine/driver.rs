@@ -284,6 +284,7 @@ impl Engine {
                     Lie::Header => "it sent a header that breaks the rules of the network",
                     Lie::Proof => "it sent a proof that does not lead to our header",
                     Lie::Body => "it sent another transaction than asked for",
+                    Lie::Witness => "it sent a transaction with a forged witness",
                 };
                 self.ban(id, why)
             }

@@ -1,6 +1,7 @@
 //! One script's history on one server, worked off: the entries and the bodies. The proofs are in `proofs`.
 //!
-//! A body says by its own hash what it is, so it serves the jobs of all servers, whoever sent it.
+//! A body says by its own hash what it is, so it serves the jobs of all servers, whoever sent it. Its witnesses do not:
+//! who sent it is remembered until Lightning was told (`forged`).
 
 use std::sync::Arc;
 
@@ -106,13 +107,17 @@ impl Machine {
         if tx.compute_txid() != txid {
             return self.condemn(source, Lie::Body);
         }
-        for source in self.sources() {
-            self.take_body(source, txid, tx);
+        for waiting in self.sources() {
+            if self.take_body(waiting, txid, tx) {
+                self.senders.insert(txid, source);
+            }
         }
     }
 
-    fn take_body(&mut self, source: SourceId, txid: Txid, tx: &Arc<Transaction>) {
-        let Some(line) = self.lines.get_mut(&source) else { return };
+    /// True when a job of `source` waited for it.
+    fn take_body(&mut self, source: SourceId, txid: Txid, tx: &Arc<Transaction>) -> bool {
+        let Some(line) = self.lines.get_mut(&source) else { return false };
+        let mut taken = false;
         let jobs = line.views.at_job().filter_map(|(_, view)| view.stage.job());
         let mut held: usize = jobs.map(|job| job.bytes).sum();
         let mut full = Vec::new();
@@ -120,6 +125,7 @@ impl Machine {
             let Some(view) = line.views.get_mut(&id) else { continue };
             let Stage::Bodies { job, missing } = &mut view.stage else { continue };
             if missing.remove(&txid) {
+                taken = true;
                 job.bytes += tx.total_size();
                 held += tx.total_size();
                 job.bodies.insert(txid, tx.clone());
@@ -129,6 +135,7 @@ impl Machine {
             }
         }
         full.into_iter().for_each(|id| self.trouble(source, id));
+        taken
     }
 
     pub(super) fn body_refused(&mut self, source: SourceId, txid: Txid) {

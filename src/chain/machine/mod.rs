@@ -14,6 +14,7 @@
 //!   settled as it is, and a job that another server has begun is left to it for a moment.
 
 mod clock;
+mod forged;
 mod headers;
 mod jobs;
 mod line;
@@ -56,6 +57,8 @@ pub struct Machine {
     mempool: Mempool,
     /// Bodies of transactions that left the chain, kept until they are proven again or the next tip is told.
     orphans: HashMap<Txid, Arc<Transaction>>,
+    /// Who sent the bodies that Lightning was not told of yet.
+    senders: HashMap<Txid, SourceId>,
     /// The script that held the last plan back: looked at first the next time.
     blocker: Option<ScriptHash>,
     delivery: Delivery,
@@ -85,6 +88,7 @@ impl Machine {
             facts: Facts::default(),
             mempool: Mempool::default(),
             orphans: HashMap::new(),
+            senders: HashMap::new(),
             blocker: None,
             delivery,
             given_up: BTreeSet::new(),

@@ -191,6 +191,9 @@ impl Machine {
     /// What is due of one block, after what left the chain.
     fn block_plan(&mut self, height: u32) -> Option<Plan> {
         let header = self.tree.header_at(height)?;
+        if self.reject_forged(height) {
+            return None;
+        }
         let fork = self.leave();
         self.delivery.reached = self.delivery.reached.max(self.tree.block_at(height));
         let txs = self.facts.tell(height);
@@ -212,6 +215,7 @@ impl Machine {
         delivery.highest = delivery.highest.max(height);
         delivery.patience = None;
         self.orphans.clear();
+        self.senders.clear();
         Some(Plan { fork, tip: Some((header, height)), ..Plan::default() })
     }
 

@@ -19,15 +19,20 @@ impl Machine {
     /// A job has all that it wanted.
     pub(super) fn finish(&mut self, source: SourceId, id: ScriptHash, mut job: Job) {
         let Some(followed) = self.watches.get_mut(&id) else { return };
-        job.drop_irrelevant(&followed.script, &self.facts, &followed.confirmed);
+        let spends = job.drop_irrelevant(&followed.script, &self.facts, &followed.confirmed);
         for proven in job.proven.values() {
             self.facts.add(proven.clone(), followed.owners);
         }
         let news: Vec<_> = job.claims.keys().filter_map(|txid| self.facts.get(txid).map(Arc::clone)).collect();
         let before = (followed.confirmed.len(), followed.worked.plain);
         for proven in news {
-            if followed.confirmed.insert(proven.txid()) {
+            let txid = proven.txid();
+            if followed.confirmed.insert(txid) {
                 self.facts.add(proven, followed.owners);
+                // LDK has heard of it for another script, and passed over what it did not follow yet.
+                if followed.owners.lightning && spends.contains(&txid) {
+                    self.facts.tell_again(&txid);
+                }
             }
         }
         let grown = followed.confirmed.len() > before.0;

@@ -13,6 +13,8 @@ enum Fault {
     CatchUp,
     /// The same, but it leaves out every transaction of a script.
     Hide(u8),
+    /// It gives no transaction's witness any more.
+    Strip,
     /// It is on a branch that leaves the honest chain so far below the tip, and is no longer.
     Branch(usize),
     /// It knows nothing of the last blocks.
@@ -34,6 +36,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         4 => Just(Fault::CatchUp),
         4 => n.clone().prop_map(Fault::Hide),
+        2 => Just(Fault::Strip),
         1 => (1usize..4).prop_map(Fault::Branch),
         2 => (1usize..4).prop_map(Fault::Lag),
         2 => (n.clone(), any::<bool>()).prop_map(|(n, empty)| Fault::Deny(n, empty)),
@@ -69,6 +72,10 @@ fn play_fault(world: &mut World, source: SourceId, fault: Fault) {
             let node = &mut world.peer(source).node;
             node.hidden = node.history(hash_of(n)).iter().map(|entry| entry.txid).collect();
             world.push_of(source);
+        }
+        Fault::Strip => {
+            world.catch_up(source);
+            world.peer(source).node.strips = true;
         }
         Fault::Branch(depth) => {
             let mut node = honest;

@@ -5,13 +5,26 @@ use std::sync::Arc;
 
 use bitcoin::block::Header;
 use bitcoin::hashes::{Hash, sha256};
+use bitcoin::opcodes::all::OP_EQUAL;
+use bitcoin::script::Builder;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, absolute, transaction};
 
 use crate::chain::io::*;
 use crate::chain::testing::{self, branch_of, root_of};
 
+/// Scripts with these numbers are locked: what spends them needs a witness.
+const LOCKED: [u8; 4] = [2, 5, 201, 202];
+
+/// Opens for its own number.
+fn lock(n: u8) -> ScriptBuf {
+    Builder::new().push_slice([n]).push_opcode(OP_EQUAL).into_script()
+}
+
 /// A script told apart by its number.
 pub(super) fn script(n: u8) -> ScriptBuf {
+    if LOCKED.contains(&n) {
+        return lock(n).to_p2wsh();
+    }
     let mut bytes = vec![0x00, 0x14];
     bytes.extend([n; 20]);
     ScriptBuf::from_bytes(bytes)
@@ -42,9 +55,29 @@ pub(super) fn deposit(salt: u32, to: &[u8]) -> Arc<Transaction> {
     tx(OutPoint::new(Txid::from_byte_array([0xee; 32]), salt), to)
 }
 
-/// A transaction that spends the first output of another.
+/// A transaction that spends the first output of another, as it may.
 pub(super) fn spend(of: &Transaction, to: &[u8]) -> Arc<Transaction> {
-    tx(OutPoint::new(of.compute_txid(), 0), to)
+    let locked = LOCKED.into_iter().find(|&n| of.output[0].script_pubkey == script(n));
+    match locked {
+        Some(n) => open(&[of], &[n], to),
+        None => tx(OutPoint::new(of.compute_txid(), 0), to),
+    }
+}
+
+/// A transaction that spends the first outputs of these, which are locked, and opens each with such a number.
+pub(super) fn open(of: &[&Transaction], keys: &[u8], to: &[u8]) -> Arc<Transaction> {
+    let mut opening = Transaction::clone(&deposit(0, to));
+    let input = |(parent, key): (&&Transaction, &u8)| {
+        let lock = LOCKED.into_iter().find(|&n| parent.output[0].script_pubkey == script(n)).map(lock);
+        TxIn {
+            previous_output: OutPoint::new(parent.compute_txid(), 0),
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::MAX,
+            witness: Witness::from_slice(&[vec![*key], lock.unwrap_or_default().into_bytes()]),
+        }
+    };
+    opening.input = of.iter().zip(keys).map(input).collect();
+    Arc::new(opening)
 }
 
 /// What a full node knows.
@@ -54,6 +87,8 @@ pub(super) struct Node {
     pub(super) mempool: Vec<Arc<Transaction>>,
     /// Left out of every answer.
     pub(super) hidden: BTreeSet<Txid>,
+    /// It gives no transaction's witness.
+    pub(super) strips: bool,
     salt: u32,
 }
 
@@ -63,6 +98,7 @@ impl Node {
             blocks: vec![(testing::genesis(), Vec::new())],
             mempool: Vec::new(),
             hidden: BTreeSet::new(),
+            strips: false,
             salt: 0,
         };
         node.mine_empty(height);
@@ -140,8 +176,11 @@ impl Node {
             Request::Subscribe { script } => Ok(Reply::Status(self.status(script))),
             Request::History { script } => Ok(Reply::History(self.history(script))),
             Request::Transaction { txid } => {
-                let found = self.all().into_iter().find(|tx| tx.compute_txid() == txid);
-                found.map(Reply::Transaction).ok_or(Refusal::Error)
+                let mut found = self.all().into_iter().find(|tx| tx.compute_txid() == txid).ok_or(Refusal::Error)?;
+                if self.strips {
+                    Arc::make_mut(&mut found).input.iter_mut().for_each(|input| input.witness.clear());
+                }
+                Ok(Reply::Transaction(found))
             }
             Request::Proof { txid, height } => {
                 let (_, txs) = self.blocks.get(height as usize).ok_or(Refusal::Error)?;

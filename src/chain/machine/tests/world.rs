@@ -14,6 +14,7 @@ use crate::chain::machine::Machine;
 use crate::chain::params::Params;
 use crate::chain::testing::branch_of;
 use crate::chain::tree::HeaderTree;
+use crate::chain::witness::{self, Verdict};
 
 pub(super) const WALLET: Owners = Owners { wallet: true, lightning: false };
 pub(super) const LIGHTNING: Owners = Owners { wallet: false, lightning: true };
@@ -34,6 +35,8 @@ pub(super) struct Listener {
     pub(super) confirmed: BTreeMap<Txid, BlockRef>,
     pub(super) tip: Option<BlockRef>,
     pub(super) unconfirmed: BTreeSet<Txid>,
+    /// What Lightning was told, with the witnesses that it was told.
+    lightnings: BTreeMap<Txid, Arc<Transaction>>,
     /// Told to the wallet as confirmed, ever.
     wallets: BTreeSet<Txid>,
     reorged: bool,
@@ -74,6 +77,10 @@ impl Listener {
                     store.records.values().any(|r| r.confirmed.iter().any(|p| p.tx.compute_txid() == txid)),
                     "stored before it is told"
                 );
+                if tx.owners.lightning {
+                    self.assert_opens(tx.proven.tx());
+                    self.lightnings.insert(txid, tx.proven.tx().clone());
+                }
                 if tx.owners.wallet {
                     self.unconfirmed.remove(&txid);
                     self.wallets.insert(txid);
@@ -98,6 +105,20 @@ impl Listener {
         }
         self.plans.push(plan.clone());
         watches
+    }
+}
+
+impl Listener {
+    /// LDK believes the witnesses by which it sees its outputs spent.
+    fn assert_opens(&self, tx: &Transaction) {
+        for (index, input) in tx.input.iter().enumerate() {
+            let parent = input.previous_output.txid;
+            let Some(known) = self.lightnings.get(&parent).filter(|_| self.confirmed.contains_key(&parent)) else {
+                continue;
+            };
+            let spent = &known.output[input.previous_output.vout as usize];
+            assert_ne!(witness::verdict(tx, index, spent), Verdict::Fails, "a forged witness is told");
+        }
     }
 }
 
