@@ -5,7 +5,7 @@
 //!
 //! | floor | room | what lives there |
 //! |---|---|---|
-//! | 0 | [`chain`] | pure: header rules and tree, merkle proofs, the sync machine that turns claims into proven plans |
+//! | 0 | [`chain`] | pure: header rules and tree, merkle proofs, witnesses, the sync machine that turns claims into proven plans |
 //! | 1 | [`amount`], [`clock`], [`config`], [`files`], [`keys`], [`task`], [`logs`], [`text`] | amounts; the time; settings; files; the seed; named tasks; records; foreign text |
 //! | 1 | [`dial`] | the only way out: streams through the proxy, or directly |
 //! | 1 | [`crash`] | names of the places at which tests end the process; nothing in a released build |

@@ -15,17 +15,21 @@ mod merkle_proof;
 mod sync_machine;
 #[path = "../fuzz/harness/wire_line.rs"]
 mod wire_line;
+#[path = "../fuzz/harness/witness.rs"]
+mod witness;
 
 /// A target, as it is called in `fuzz/Cargo.toml` and in `fuzz/corpus`, and what it runs.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
     ("config", config::run),
     ("esplora_reply", esplora_reply::run),
     ("header_tree", header_tree::run),
     ("merkle_proof", merkle_proof::run),
     ("sync_machine", sync_machine::run),
     ("wire_line", wire_line::run),
+    // Bitcoin Core is asked by the fuzzer alone.
+    ("witness", |data| witness::run(data, None)),
 ];
 
 #[test]

@@ -41,6 +41,7 @@ mod false_chains;
 mod fees;
 /// Channels closed by force, from either side.
 mod force_close;
+mod forged_witnesses;
 /// What the fuzzers have found worth keeping, as ordinary tests.
 mod fuzz_corpora;
 /// What others learn of a public channel.

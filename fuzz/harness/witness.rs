@@ -92,7 +92,8 @@ fn script(data: &mut Bytes<'_>) -> ScriptBuf {
         0 => htlc(true, data.next() % 2 == 0),
         1 => htlc(false, data.next() % 2 == 0),
         2 => {
-            let paid = Builder::new().push_opcode(op::OP_IF).push_slice(public(0)).push_opcode(op::OP_ELSE).push_int(144);
+            let paid =
+                Builder::new().push_opcode(op::OP_IF).push_slice(public(0)).push_opcode(op::OP_ELSE).push_int(144);
             let paid = paid.push_opcode(op::OP_CSV).push_opcode(op::OP_DROP).push_slice(public(1));
             paid.push_opcode(op::OP_ENDIF).push_opcode(op::OP_CHECKSIG).into_script()
         }

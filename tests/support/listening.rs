@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bitcoin::constants::genesis_block;
-use bitcoin::{BlockHash, Network, Txid};
+use bitcoin::{BlockHash, Network, Txid, Witness};
 use lightnode::chain::io::{BlockRef, Owners, Watch};
 use lightnode::config::Config;
 use lightnode::dial::Dialer;
@@ -78,6 +78,11 @@ impl Listening {
     /// Every call so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.recorder.calls()
+    }
+
+    /// The witness by which the first input of a transaction was told to be opened, if it was told.
+    pub(crate) fn witness(&self, txid: Txid) -> Option<Witness> {
+        self.recorder.witness(txid)
     }
 
     /// Waits until the last tip that was told is this block.

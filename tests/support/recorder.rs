@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bitcoin::block::Header;
-use bitcoin::{BlockHash, OutPoint, Script, ScriptBuf, Transaction, Txid};
+use bitcoin::{BlockHash, OutPoint, Script, ScriptBuf, Transaction, Txid, Witness};
 use lightning::chain::Confirm;
 
 /// Height and hash.
@@ -52,6 +52,8 @@ pub(crate) struct Recorder {
     family: Family,
     memory: Mutex<Memory>,
     calls: Mutex<Vec<(Instant, Call)>>,
+    /// Of the first input of each transaction, as it was told last.
+    witnesses: Mutex<BTreeMap<Txid, Witness>>,
     /// As LDK's `Filter`, called from inside `transactions_confirmed`.
     register: Mutex<Register>,
 }
@@ -59,7 +61,13 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new(family: Family) -> Arc<Self> {
         let register: Register = Box::new(|_, _| {});
-        Arc::new(Self { family, memory: Mutex::default(), calls: Mutex::default(), register: Mutex::new(register) })
+        Arc::new(Self {
+            family,
+            memory: Mutex::default(),
+            calls: Mutex::default(),
+            witnesses: Mutex::default(),
+            register: Mutex::new(register),
+        })
     }
 
     /// Where outputs are registered from now on.
@@ -91,6 +99,11 @@ impl Recorder {
         lock(&self.calls).iter().map(|(_, call)| call.clone()).collect()
     }
 
+    /// The witness by which the first input of a transaction was told to be opened.
+    pub(crate) fn witness(&self, txid: Txid) -> Option<Witness> {
+        lock(&self.witnesses).get(&txid).cloned()
+    }
+
     /// The calls since the last time.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut *lock(&self.calls)).into_iter().map(|(_, call)| call).collect()
@@ -110,6 +123,8 @@ impl Confirm for Recorder {
     fn transactions_confirmed(&self, header: &Header, txdata: &[(usize, &Transaction)], height: u32) {
         let block = (height, header.block_hash());
         self.note(Call::Confirmed(block, txdata.iter().map(|(pos, tx)| (*pos, tx.compute_txid())).collect()));
+        let witnesses = txdata.iter().map(|(_, tx)| (tx.compute_txid(), tx.input[0].witness.clone()));
+        lock(&self.witnesses).extend(witnesses);
         let mut news = Vec::new();
         {
             let mut memory = lock(&self.memory);
