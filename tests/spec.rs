@@ -86,3 +86,5 @@ mod seed;
 mod servers;
 /// The wallet on bad days: restored from words, deposits and withdrawals that are double-spent.
 mod wallet;
+/// What a payment costs the disk, for everybody on its way.
+mod writes;

@@ -77,6 +77,7 @@ where
     let ending = async {
         shutdown.wait().await;
         peers.close();
+        last.end();
         quiet.send_replace(true);
     };
     tokio::pin!(motor, ending);

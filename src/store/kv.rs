@@ -8,11 +8,11 @@
 //! - A lazy `remove` may be lost in a power cut and may be seen by `list` for a while; a later `write` overrides it.
 //!
 //! Graph and scorer are caches, written by LDK far too often for an SD card: they are held in memory and written at
-//! most once in [`CACHE_INTERVAL`] and when the store is closed. `read` sees what is held.
+//! most once in [`CACHE_INTERVAL`], large ones less often (`debounce`), and when the store is closed. `read` sees what is
+//! held.
 //!
 //! A failed write is returned at once, not tried again here: a later one to the same key may already be queued.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -20,17 +20,13 @@ use std::time::{Duration, Instant};
 use lightning::io;
 use lightning::util::async_poll::AsyncResult;
 use lightning::util::persist::{KVStore, KVStoreSync, NETWORK_GRAPH_PERSISTENCE_KEY, SCORER_PERSISTENCE_KEY};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::debounce::{Debounce, Due};
-use super::{Store, StoreError, locked};
+use super::{Store, StoreError, locked, values};
 
-/// Caches are written at most this often.
+/// Caches are written at most this often; large ones less often.
 const CACHE_INTERVAL: Duration = Duration::from_secs(600);
-
-/// Values from this size on are padded to a multiple of [`PADDING`].
-const PADDED_FROM: usize = 2048;
-const PADDING: usize = 512;
 
 const WRITE: &str = "write a state of LDK";
 const REMOVE: &str = "remove a state of LDK";
@@ -44,9 +40,9 @@ pub struct KvStore {
 /// A key with its namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    primary: String,
-    secondary: String,
-    key: String,
+    pub(super) primary: String,
+    pub(super) secondary: String,
+    pub(super) key: String,
 }
 
 impl Key {
@@ -98,38 +94,10 @@ impl Held {
 /// Carries out a due write or removal.
 pub(super) fn put_or_remove(connection: &Connection, due: &Due) -> rusqlite::Result<()> {
     match &due.value {
-        Some(value) => put(connection, &due.key, value),
-        None => delete(connection, &due.key),
+        // Caches are large, and much of them is new each time.
+        Some(value) => values::put_whole(connection, &due.key, value),
+        None => values::delete(connection, &due.key),
     }
-}
-
-fn put(connection: &Connection, key: &Key, value: &[u8]) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO kv (primary_ns, secondary_ns, key, length, value) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET length = excluded.length, value = excluded.value",
-        )?
-        .execute((&key.primary, &key.secondary, &key.key, value.len() as i64, padded(value)))
-        .map(|_| ())
-}
-
-/// A value that is overwritten by one of the same size is changed in its place, and only the pages that differ are
-/// written. The manager and the monitors grow and shrink by some bytes all the time, so their sizes are rounded up.
-fn padded(value: &[u8]) -> Cow<'_, [u8]> {
-    if value.len() < PADDED_FROM || value.len() % PADDING == 0 {
-        return Cow::Borrowed(value);
-    }
-    let mut padded = Vec::with_capacity(value.len().next_multiple_of(PADDING));
-    padded.extend_from_slice(value);
-    padded.resize(value.len().next_multiple_of(PADDING), 0);
-    Cow::Owned(padded)
-}
-
-fn delete(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
-        .execute((&key.primary, &key.secondary, &key.key))
-        .map(|_| ())
 }
 
 /// A change of one key, to be made together with others in one [`Store::write`].
@@ -165,8 +133,8 @@ impl KvChange {
     /// Carries it out.
     pub fn apply(&self, tx: &rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
         match &self.value {
-            Some(value) => put(tx, &self.key, value),
-            None => delete(tx, &self.key),
+            Some(value) => values::put(tx, &self.key, value),
+            None => values::delete(tx, &self.key),
         }
     }
 }
@@ -199,18 +167,17 @@ impl KvStore {
         if let Some(held) = locked(&self.store.0.kv.0).get(key) {
             return Ok(held.map(|value| value.to_vec()));
         }
-        self.store.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT value, length FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3",
-                )?
-                .query_row((&key.primary, &key.secondary, &key.key), |row| {
-                    let mut value: Vec<u8> = row.get(0)?;
-                    value.truncate(row.get(1)?);
-                    Ok(value)
-                })
-                .optional()
-        })
+        let found = self.store.read(|connection| values::get(connection, key))?;
+        if found.is_some() && key.is_cache() {
+            locked(&self.store.0.kv.0).found(key, Instant::now());
+        }
+        Ok(found)
+    }
+
+    /// False: a value of this length is a cache's that would only be held, and a later one will do.
+    pub fn wants(&self, primary: &str, secondary: &str, key: &str, length: usize) -> bool {
+        let key = Key::new(primary, secondary, key);
+        !key.is_cache() || locked(&self.store.0.kv.0).is_due(&key, length, Instant::now())
     }
 
     fn keys(&self, primary: &str, secondary: &str) -> Result<Vec<String>, StoreError> {
@@ -228,7 +195,7 @@ impl KvStore {
     }
 
     fn remove_lazily(&self, key: Key) -> Result<(), StoreError> {
-        self.store.write_later(REMOVE, move |tx| delete(tx, &key))
+        self.store.write_later(REMOVE, move |tx| values::delete(tx, &key))
     }
 }
 
@@ -248,8 +215,12 @@ impl KVStoreSync for KvStore {
 
     fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> Result<(), io::Error> {
         let key = Key::new(primary, secondary, key);
-        if key.is_cache() { self.hold(key, Some(buf)) } else { self.store.write(WRITE, move |tx| put(tx, &key, &buf)) }
-            .map_err(io_error)
+        if key.is_cache() {
+            self.hold(key, Some(buf))
+        } else {
+            self.store.write(WRITE, move |tx| values::put(tx, &key, &buf))
+        }
+        .map_err(io_error)
     }
 
     fn remove(&self, primary: &str, secondary: &str, key: &str, lazy: bool) -> Result<(), io::Error> {
@@ -259,7 +230,7 @@ impl KVStoreSync for KvStore {
         } else if lazy {
             self.remove_lazily(key)
         } else {
-            self.store.write(REMOVE, move |tx| delete(tx, &key))
+            self.store.write(REMOVE, move |tx| values::delete(tx, &key))
         }
         .map_err(io_error)
     }
@@ -279,7 +250,7 @@ impl KVStore for KvStore {
         if key.is_cache() {
             return ready(self.hold(key, Some(buf)).map_err(io_error));
         }
-        let queued = self.store.write_async(WRITE, move |tx| put(tx, &key, &buf));
+        let queued = self.store.write_async(WRITE, move |tx| values::put(tx, &key, &buf));
         Box::pin(async move { queued.await.map_err(io_error) })
     }
 
@@ -291,7 +262,7 @@ impl KVStore for KvStore {
         if lazy {
             return ready(self.remove_lazily(key).map_err(io_error));
         }
-        let queued = self.store.write_async(REMOVE, move |tx| delete(tx, &key));
+        let queued = self.store.write_async(REMOVE, move |tx| values::delete(tx, &key));
         Box::pin(async move { queued.await.map_err(io_error) })
     }
 

@@ -25,6 +25,7 @@ mod look;
 mod mark;
 mod meta;
 mod outbox;
+mod patch;
 mod peers;
 mod pins;
 mod reader;
@@ -34,6 +35,7 @@ mod schema;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod values;
 mod writer;
 
 use std::future::Future;

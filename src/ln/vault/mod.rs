@@ -262,16 +262,23 @@ async fn write_out(vault: &Arc<Vault>, alone: bool) -> Result<Result<bool, Store
 
 /// The store as LDK's background processor and sweeper see it: the manager goes through the vault, which encodes it
 /// itself, in its own time ([`super::background`] has it flushed at the end); everything else goes straight to the
-/// database.
+/// database. Caches that it would only hold are let go until the end, for LDK brings them again: the map of the network may
+/// have 40 MB.
 pub struct ManagedKv {
     plain: Arc<Kv>,
     vault: Arc<Vault>,
+    ending: AtomicBool,
 }
 
 impl ManagedKv {
     /// Over `plain`.
     pub fn new(plain: Arc<Kv>, vault: Arc<Vault>) -> Self {
-        Self { plain, vault }
+        Self { plain, vault, ending: AtomicBool::new(false) }
+    }
+
+    /// From now on LDK writes everything for the last time.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
     }
 
     /// Writes what the manager is owed, now.
@@ -287,6 +294,9 @@ impl KVStore for ManagedKv {
 
     fn write(&self, primary: &str, secondary: &str, key: &str, buf: Vec<u8>) -> AsyncResult<'static, (), io::Error> {
         if [primary, secondary, key] != MANAGER {
+            if !self.ending.load(Ordering::SeqCst) && !self.plain.wants(primary, secondary, key, buf.len()) {
+                return Box::pin(std::future::ready(Ok(())));
+            }
             return KVStore::write(&*self.plain, primary, secondary, key, buf);
         }
         self.vault.owe();

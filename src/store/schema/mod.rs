@@ -37,7 +37,11 @@ const APPLICATION_ID: i32 = 0x4c4e_4f44;
 
 /// The migrations, in order; number `n` of them brings `user_version` from `n - 1` to `n`. Never edited once
 /// released, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+];
 
 /// The newest schema known here.
 pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;

@@ -23,6 +23,7 @@ const SAMPLES: &[&str] = &[
      INSERT INTO forward (at, incoming, outgoing, amount_out_msat, fee_msat) VALUES (1, 'a', 'b', 1000, 1);
      INSERT INTO closed_channel (channel, record) VALUES ('cc', '{}');",
     "INSERT INTO program (version, schema) VALUES ('0.0.9', 2);",
+    "INSERT INTO kv_patch (seq, patches) VALUES (1, x'00');",
 ];
 
 /// A database of the version with this many migrations, with its samples.

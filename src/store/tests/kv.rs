@@ -144,6 +144,89 @@ fn a_value_of_nearly_the_same_size_is_overwritten_in_its_place() {
     assert!(written < 6 * 1024, "{written} bytes for a change of some");
 }
 
+/// Of no pattern, and always the same.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// How many values have patches that count.
+fn patched(store: &Store) -> i64 {
+    let count = "SELECT count(*) FROM kv_patch WHERE substr(patches, 1, 1) <> x'00'";
+    store.read(|connection| connection.query_row(count, [], |row| row.get(0))).unwrap()
+}
+
+#[test]
+fn of_a_large_value_only_what_is_new_is_written_and_it_is_whole_also_after_a_power_cut() {
+    let (dir, store) = fresh();
+    let kv = store.kv();
+    let log = || std::fs::metadata(store.path().with_extension("db-wal")).unwrap().len();
+    let mut value = noise(40_000);
+    KVStoreSync::write(&*kv, "one", "two", "large", value.clone()).unwrap();
+    let before = log();
+    // So often that it is written whole in between, for want of room.
+    for round in 0..200u8 {
+        // All that follows is moved to and fro.
+        let new = noise(300 + usize::from(round)).into_iter().map(|byte| byte ^ round);
+        value.splice(1_000..1_000 + usize::from(round % 3) * 300, new);
+        KVStoreSync::write(&*kv, "one", "two", "large", value.clone()).unwrap();
+        assert_eq!(read(&kv, "large"), Some(value.clone()));
+    }
+    let written = (log() - before) / 200;
+    assert!(written < 5 * 1024, "{written} bytes for each change of some");
+    let whole: i64 = store.read(|db| db.query_row("SELECT length FROM kv", [], |row| row.get(0))).unwrap();
+    assert!(whole > 40_000, "it was never written whole");
+    let (_copy, after) = after_power_cut(dir.path());
+    assert_eq!(read(&after.unwrap().kv(), "large"), Some(value));
+}
+
+#[test]
+fn a_large_value_of_which_much_is_new_is_written_whole_again() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    let value = noise(20_000);
+    for start in [0, 1, 10_000] {
+        KVStoreSync::write(&*kv, "one", "two", "large", value[start..].to_vec()).unwrap();
+    }
+    assert_eq!((read(&kv, "large"), patched(&store)), (Some(value[10_000..].to_vec()), 1));
+    let other: Vec<u8> = value.iter().map(|byte| !byte).collect();
+    for next in [other, vec![1; 10]] {
+        KVStoreSync::write(&*kv, "one", "two", "large", next.clone()).unwrap();
+        assert_eq!((read(&kv, "large"), patched(&store)), (Some(next), 0));
+    }
+}
+
+#[test]
+fn a_patch_goes_with_its_value() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    for start in [0, 1] {
+        KVStoreSync::write(&*kv, "one", "two", "large", noise(5_000)[start..].to_vec()).unwrap();
+    }
+    assert_eq!(patched(&store), 1);
+    KVStoreSync::remove(&*kv, "one", "two", "large", false).unwrap();
+    assert_eq!((read(&kv, "large"), patched(&store)), (None, 0));
+}
+
+#[test]
+fn a_patch_that_does_not_fit_its_value_is_an_error_and_never_another_value() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    for start in [0, 1] {
+        KVStoreSync::write(&*kv, "one", "two", "large", noise(5_000)[start..].to_vec()).unwrap();
+    }
+    store.write("damage a value", |tx| tx.execute("UPDATE kv SET value = zeroblob(length(value))", [])).unwrap();
+    let error = KVStoreSync::read(&*kv, "one", "two", "large").unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("one/two/large does not fit together"), "{error}");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(u8, Vec<u8>),
@@ -154,7 +237,16 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let value = || prop::collection::vec(any::<u8>(), 0..40);
+    let small = || prop::collection::vec(any::<u8>(), 0..40);
+    // Patched, when one follows another.
+    let large = || {
+        (0..6_000usize, small()).prop_map(|(at, new)| {
+            let mut value = noise(6_000);
+            value.splice(at.saturating_sub(30)..at, new);
+            value
+        })
+    };
+    let value = || prop_oneof![small(), large()];
     prop_oneof![
         4 => (0..4u8, value()).prop_map(|(key, value)| Step::Write(key, value)),
         4 => (0..4u8, value()).prop_map(|(key, value)| Step::Queue(key, value)),
