@@ -84,8 +84,8 @@ fn helps(error: &ConfigError, text: &str, variables: &BTreeMap<String, String>) 
 
 /// The place shows the key: at least its last name, unless that stands there in other letters (`\u0061`) or was cut.
 fn shows(place: &str, key: &str, words: &str) {
+    assert!(!key.trim_matches(['[', ']']).is_empty(), "which key? {words}");
     let bare = key.trim_matches(['[', ']', '"']);
-    assert!(!bare.is_empty(), "which key? {words}");
     let last = if key.starts_with('"') { bare } else { bare.rsplit('.').next().expect("one at least") };
     if !place.contains('\\') && !last.contains(['\\', '…']) {
         assert!(place.contains(last), "{words}\nbut there stands: {place}");

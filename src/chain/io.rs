@@ -130,7 +130,8 @@ pub enum Input {
     /// scripts it is asked about; headers are taken from every connection.
     Up { source: SourceId, serves: Owners },
     /// Whose scripts a connection is asked about from now on. A duty that ends leaves the server's subscriptions as they
-    /// are (no protocol takes them back); what it says of those scripts is not listened to any more.
+    /// are (Electrum takes them back only since protocol 1.4.2); what it says of those scripts is not listened to any
+    /// more.
     Serve { source: SourceId, serves: Owners },
     /// That connection is gone; nothing more will come from it, requests in flight are void.
     Down { source: SourceId },

@@ -210,6 +210,13 @@ mod tests {
         let mut all: Vec<_> = ["a.one.org", "b.one.org", "c.one.org", "x.two.org", "y.three.org"].map(server).into();
         let (duties, home) = settled(&mut all, Outlook { home: Some(0), ..Outlook::default() });
         assert_eq!((duties, home), (vec![WALLET, CHANNELS, NOTHING, CHANNELS, CHANNELS], Some(0)));
+        let mut all: Vec<_> = ["a.org", "b.org", "c.org", "d.org", "e.org"].map(server).into();
+        let peers = ["192.0.2.1", "203.0.113.1", "203.0.200.1", "198.51.100.1", "2001:db8::1"];
+        for (one, peer) in all.iter_mut().zip(peers) {
+            one.operator.reached_at(peer.parse().unwrap());
+        }
+        let (duties, _) = settled(&mut all, Outlook { home: Some(0), ..Outlook::default() });
+        assert_eq!(duties, [WALLET, CHANNELS, NOTHING, CHANNELS, CHANNELS]);
         let mut all = servers(5);
         for (one, family) in all.iter_mut().zip(["electrumx", "electrumx", "electrumx", "fulcrum", "electrs"]) {
             one.family = family.into();

@@ -311,23 +311,28 @@ fn a_script_that_is_given_up_in_the_middle_of_its_history_and_wanted_again_is_fo
 }
 
 #[test]
-fn what_is_stored_of_a_script_stays_until_a_tip_covers_what_was_told_of_it() {
-    // A block is told and its tip is not, since another script's history is still asked for.
-    let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], 1);
-    let funding = deposit(1, &[2]);
-    world.listener.reacts.insert(funding.compute_txid(), vec![Watch { script: script(3), owners: LIGHTNING }]);
-    world.node.mine(&[funding.clone()]);
-    world.push(true);
-    while world.listener.confirmed.is_empty() {
-        if !world.answer_one() {
-            world.now = world.machine.deadline().unwrap();
-            world.on(Input::Tick);
+fn what_is_stored_of_a_script_stays_until_a_tip_covers_what_was_told_of_it_and_when_it_is_wanted_again() {
+    for again in [false, true] {
+        // A block is told and its tip is not, since another script's history is still asked for.
+        let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], 1);
+        let funding = deposit(1, &[2]);
+        world.listener.reacts.insert(funding.compute_txid(), vec![Watch { script: script(3), owners: LIGHTNING }]);
+        world.node.mine(&[funding.clone()]);
+        world.push(true);
+        while world.listener.confirmed.is_empty() {
+            if !world.answer_one() {
+                world.now = world.machine.deadline().unwrap();
+                world.on(Input::Tick);
+            }
         }
+        assert_eq!(world.listener.tip.map(|tip| tip.height), Some(5));
+        world.unwatch(2, LIGHTNING);
+        assert!(world.store.records.contains_key(&hash_of(2)));
+        if again {
+            world.on(Input::Watch(Watch { script: script(2), owners: LIGHTNING }));
+        }
+        world.settle();
+        assert_eq!(world.listener.tip.map(|tip| tip.height), Some(6));
+        assert_eq!(world.store.records.contains_key(&hash_of(2)), again);
     }
-    assert_eq!(world.listener.tip.map(|tip| tip.height), Some(5));
-    world.unwatch(2, LIGHTNING);
-    assert!(world.store.records.contains_key(&hash_of(2)));
-    world.settle();
-    assert_eq!(world.listener.tip.map(|tip| tip.height), Some(6));
-    assert!(!world.store.records.contains_key(&hash_of(2)));
 }
