@@ -378,6 +378,10 @@ impl World {
         let mut idle = 0;
         for _ in 0..5_000 {
             self.delivered();
+            // One plan may be followed by the next at once.
+            if self.listener.busy {
+                continue;
+            }
             if self.in_flight.iter().any(|(of, _)| *of == source) {
                 self.answer(source, 0, |chain, request| chain.answer(request, height));
                 continue;
