@@ -37,6 +37,8 @@ mod esplora;
 mod esplora_stories;
 /// Servers with chains of their own: only work counts.
 mod false_chains;
+/// Proofs that prove nothing: of 64 bytes, of inner nodes, at places that no block has.
+mod false_proofs;
 /// What a place in a block costs: claims, and what they cannot do.
 mod fees;
 /// Channels closed by force, from either side.

@@ -3,7 +3,7 @@
 use bitcoin::BlockHash;
 use bitcoin::hashes::{Hash, HashEngine};
 use lightnode::chain::io::{Reply, ScriptHash};
-use lightnode::chain::merkle;
+use lightnode::chain::merkle::{self, ProofError};
 use lightnode::source::esplora::{block, replies};
 
 /// Must return, whatever the body is; panics when what was let in breaks a promise of the door.
@@ -48,7 +48,7 @@ fn search(body: &[u8]) {
         for found in seen.found {
             if let Err(why) = merkle::prove(found.tx, found.branch, found.pos, seen.header, 1) {
                 // What the machine refuses whatever a block says: doubtful forms, and trees that are too deep.
-                assert!(why.malformed(), "{why}");
+                assert_ne!(why, ProofError::WrongRoot);
             }
         }
     }

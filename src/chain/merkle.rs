@@ -2,7 +2,9 @@
 //!
 //! Contract:
 //! - A merkle tree does not say where its leaves are. Two 32-byte nodes side by side are 64 bytes, and so is a
-//!   transaction made for it (CVE-2017-12842): a 64-byte leaf is refused, and so is an inner node that reads as one.
+//!   transaction made for it (CVE-2017-12842): a 64-byte leaf proves nothing, and nothing is proven through an inner node
+//!   that reads as a transaction which could have been mined. It is no lie either. Consensus allows such transactions, and
+//!   two ids side by side that read as one are found by trying: 2^24 times for any, 2^50 for one that could be mined.
 //! - A row with an odd number of nodes repeats its last one, so a node may equal its *right* sibling; a node that
 //!   equals its *left* one stands on a copy (CVE-2012-2459) and its position is a fiction.
 //! - A branch is as deep as the largest possible block needs: 4,000,000 / 240 weight units are less than 2¹⁵
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use bitcoin::block::Header;
 use bitcoin::hashes::{Hash, HashEngine};
-use bitcoin::{Transaction, TxMerkleNode, Txid, consensus};
+use bitcoin::{Amount, Transaction, TxIn, TxMerkleNode, Txid, consensus};
 
 use super::io::{BlockRef, ProofRecord};
 
@@ -22,6 +24,8 @@ pub const MAX_DEPTH: usize = 15;
 
 /// Size of two nodes, and of the transaction that plays one.
 const NODE_PAIR: usize = 64;
+/// Outputs of the largest transaction: 36 weight units each.
+const MOST_OUTPUTS: u32 = 4_000_000 / 36;
 
 /// A transaction proven to be in a block of our own header tree. Its only constructor is [`prove`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +62,9 @@ pub enum ProofError {
 }
 
 impl ProofError {
-    /// True when no header whatever could make the proof good.
-    pub fn malformed(self) -> bool {
-        self != ProofError::WrongRoot
+    /// True when the branch leads to the header, and it is open what that says: whoever sent it may be honest.
+    pub fn is_undecided(self) -> bool {
+        matches!(self, ProofError::LeafLikeNode | ProofError::NodeLikeTransaction)
     }
 }
 
@@ -78,20 +82,25 @@ pub fn prove(
     if pos >> branch.len() != 0 {
         return Err(ProofError::Position);
     }
+    let txid = tx.compute_txid();
+    let (root, ambiguous) = root(txid, &branch, pos)?;
+    if root != header.merkle_root {
+        return Err(ProofError::WrongRoot);
+    }
     if tx.base_size() == NODE_PAIR {
         return Err(ProofError::LeafLikeNode);
     }
-    let txid = tx.compute_txid();
-    if root(txid, &branch, pos)? != header.merkle_root {
-        return Err(ProofError::WrongRoot);
+    if ambiguous {
+        return Err(ProofError::NodeLikeTransaction);
     }
     let block = BlockRef { height, hash: header.block_hash() };
     Ok(ProvenTx { tx, txid, branch, pos, header, block })
 }
 
-/// The root that a branch leads to.
-fn root(txid: Txid, branch: &[TxMerkleNode], pos: u32) -> Result<TxMerkleNode, ProofError> {
+/// The root that a branch leads to, and whether a node on the way could be a mined transaction.
+fn root(txid: Txid, branch: &[TxMerkleNode], pos: u32) -> Result<(TxMerkleNode, bool), ProofError> {
     let mut node = TxMerkleNode::from(txid);
+    let mut ambiguous = false;
     for (level, &sibling) in branch.iter().enumerate() {
         let is_right = (pos >> level) & 1 == 1;
         if is_right && sibling == node {
@@ -101,14 +110,23 @@ fn root(txid: Txid, branch: &[TxMerkleNode], pos: u32) -> Result<TxMerkleNode, P
         let mut pair = [0; NODE_PAIR];
         pair[..32].copy_from_slice(left.as_ref());
         pair[32..].copy_from_slice(right.as_ref());
-        if consensus::deserialize::<Transaction>(&pair).is_ok() {
-            return Err(ProofError::NodeLikeTransaction);
-        }
+        ambiguous |= could_be_mined(&pair);
         let mut engine = TxMerkleNode::engine();
         engine.input(&pair);
         node = TxMerkleNode::from_engine(engine);
     }
-    Ok(node)
+    Ok((node, ambiguous))
+}
+
+/// True when two nodes read as a transaction that consensus lets into a block, with an id that is the hash of them. An
+/// attacker who wants one mined has to keep to this; one who tries ids until they look like one has to keep to it too.
+fn could_be_mined(pair: &[u8; NODE_PAIR]) -> bool {
+    let Ok(tx) = consensus::deserialize::<Transaction>(pair) else { return false };
+    let exists = |input: &TxIn| input.previous_output.is_null() || input.previous_output.vout < MOST_OUTPUTS;
+    tx.base_size() == NODE_PAIR
+        && !tx.output.is_empty()
+        && tx.output.iter().all(|output| output.value <= Amount::MAX_MONEY)
+        && tx.input.iter().all(exists)
 }
 
 impl ProvenTx {

@@ -85,19 +85,49 @@ fn a_branch_deeper_than_a_block_can_be_is_refused() {
 fn a_transaction_of_64_bytes_is_no_leaf() {
     let txs = [tx(1, 22), tx(2, 4)];
     assert_eq!(txs[1].base_size(), 64);
-    assert_eq!(prove_at(&txs, 1, header(root_of(&txs))), Err(ProofError::LeafLikeNode));
+    let real = prove_at(&txs, 1, header(root_of(&txs))).unwrap_err();
+    assert_eq!((real, real.is_undecided()), (ProofError::LeafLikeNode, true));
+    let invented = prove_at(&txs, 1, header(testing::salted(1))).unwrap_err();
+    assert_eq!((invented, invented.is_undecided()), (ProofError::WrongRoot, false));
 }
 
 /// CVE-2017-12842, downwards: the 64 bytes of a mined transaction are read as two nodes, of which the right one is
 /// the id of a transaction that was never mined.
 #[test]
-fn an_inner_node_that_reads_as_a_transaction_is_refused() {
-    let mined = consensus::serialize(&*tx(2, 4));
-    let [left, right] = [&mined[..32], &mined[32..]].map(|half| TxMerkleNode::from_slice(half).unwrap());
-    let invented = Txid::from_byte_array(right.to_byte_array());
-    assert_eq!(root(invented, &[left], 1), Err(ProofError::NodeLikeTransaction));
-    let other = Txid::from_byte_array(left.to_byte_array());
-    assert_eq!(root(other, &[right], 0), Err(ProofError::NodeLikeTransaction));
+fn an_inner_node_that_reads_as_a_transaction_decides_nothing() {
+    let (left, right) = halves(&tx(2, 4));
+    let above = parent_of(left, right);
+    for (leaf, sibling, pos) in [(right, left, 1), (left, right, 0)] {
+        let invented = Txid::from_byte_array(leaf.to_byte_array());
+        assert_eq!(root(invented, &[sibling], pos), Ok((above, true)));
+        assert_eq!(root(invented, &[sibling, testing::salted(1)], pos).unwrap().1, true);
+    }
+}
+
+/// Ids can be tried until two of them read as a transaction, so that nobody would believe in what they stand for.
+#[test]
+fn two_ids_that_read_as_a_transaction_which_no_block_can_hold_are_two_ids() {
+    let spends = |vout, sat| {
+        let mut tx = Transaction::clone(&tx(2, 4));
+        tx.input[0].previous_output = OutPoint::new(Txid::from_byte_array([7; 32]), vout);
+        tx.output[0].value = Amount::from_sat(sat);
+        let (left, right) = halves(&tx);
+        root(Txid::from_byte_array(left.to_byte_array()), &[right], 0).unwrap().1
+    };
+    let most = Amount::MAX_MONEY.to_sat();
+    assert_eq!([spends(0, 0), spends(100_000, most)], [true, true]);
+    assert_eq!([spends(0, most + 1), spends(200_000, 1), spends(u32::MAX, 1)], [false, false, false]);
+    // Nothing spent, nothing paid: four zeros, and 51 bytes that are no transaction without a witness.
+    let [zeros, odd] = [TxMerkleNode::all_zeros(), testing::salted(5)];
+    assert_eq!(root(Txid::from_byte_array(zeros.to_byte_array()), &[odd], 0).unwrap().1, false);
+}
+
+/// The first and the second half of a transaction's 64 bytes, as nodes.
+fn halves(tx: &Transaction) -> (TxMerkleNode, TxMerkleNode) {
+    let bytes = consensus::serialize(tx);
+    assert_eq!(bytes.len(), 64);
+    let node = |half: &[u8]| TxMerkleNode::from_slice(half).unwrap();
+    (node(&bytes[..32]), node(&bytes[32..]))
 }
 
 /// CVE-2012-2459: [a, b, c] and [a, b, c, c] have the same root; in the second, the last `c` is a copy.

@@ -10,10 +10,11 @@
 //!
 //! The first clause that fits decides. Everything is counted in the order of lines, so that a run repeats itself.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
-use bitcoin::ScriptBuf;
+use bitcoin::{ScriptBuf, Txid};
 use serde_json::{Value, json};
 
 use super::proxy::{Gate, Proxy, Rule, Verdict};
@@ -30,8 +31,13 @@ impl Adversary {
     /// Honest until it is told otherwise. `number` (1 to 250) is its place on the loopback network: each number looks
     /// like another operator.
     pub(crate) fn new(world: &World, number: u8) -> Self {
+        Self::before(world.electrumx.tcp(), number)
+    }
+
+    /// The same in front of any server.
+    pub(crate) fn before(server: SocketAddr, number: u8) -> Self {
         let host = format!("127.{number}.0.1");
-        Self { proxy: Proxy::start_at(&host, world.electrumx.tcp()), host }
+        Self { proxy: Proxy::start_at(&host, server), host }
     }
 
     /// So many of them.
@@ -76,6 +82,11 @@ impl Adversary {
         lines.iter().rev().find(fits).expect("it was asked").body["result"].clone()
     }
 
+    /// It invents this answer, to a question that the server behind does not even understand.
+    pub(crate) fn invents(method: &str, txid: Txid, answer: Value) -> [Clause; 2] {
+        [on(method).asked().of(txid).becomes("server.ping", json!([])), on(method).of(txid).answers(answer)]
+    }
+
     /// It goes on answering, and tells of no new block.
     pub(crate) fn freezes(&self) {
         self.does([on("blockchain.headers.subscribe").notified().gets_lost()]);
@@ -97,7 +108,7 @@ pub(crate) fn script(clauses: impl IntoIterator<Item = Clause>) -> Script {
 
 /// A clause about the replies to `method`.
 pub(crate) fn on(method: &str) -> When {
-    When { method: method.to_owned(), kind: Kind::Reply, script: None, first: 1, last: usize::MAX }
+    When { method: method.to_owned(), kind: Kind::Reply, subject: None, first: 1, last: usize::MAX }
 }
 
 /// When a clause fits.
@@ -105,8 +116,8 @@ pub(crate) fn on(method: &str) -> When {
 pub(crate) struct When {
     method: String,
     kind: Kind,
-    /// The script hash that the line must name, as servers write it.
-    script: Option<String>,
+    /// What the line must name first: a script hash or a txid, as servers write it.
+    subject: Option<String>,
     first: usize,
     last: usize,
 }
@@ -126,7 +137,13 @@ impl When {
 
     /// Only those that concern this script.
     pub(crate) fn about(mut self, script: &ScriptBuf) -> Self {
-        self.script = Some(script_hash(script));
+        self.subject = Some(script_hash(script));
+        self
+    }
+
+    /// Only those that concern this transaction.
+    pub(crate) fn of(mut self, txid: Txid) -> Self {
+        self.subject = Some(txid.to_string());
         self
     }
 
@@ -203,8 +220,8 @@ impl When {
     }
 
     fn fits(&self, line: &Entry) -> bool {
-        let named = |script: &String| line.params[0].as_str() == Some(script);
-        line.kind == self.kind && line.method == self.method && self.script.as_ref().is_none_or(named)
+        let named = |subject: &String| line.params[0].as_str() == Some(subject);
+        line.kind == self.kind && line.method == self.method && self.subject.as_ref().is_none_or(named)
     }
 }
 

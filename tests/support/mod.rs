@@ -27,6 +27,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod recorder;
 pub(crate) mod scenes;
+pub(crate) mod scripted;
 pub(crate) mod snapshots;
 pub(crate) mod socks;
 pub(crate) mod template;

@@ -21,7 +21,9 @@ pub(crate) struct Watched {
 impl Watched {
     /// Makes one, confirmed in a block of its own.
     pub(crate) fn new(world: &World) -> Self {
-        let address: Address<_> = world.bitcoind.new_address().parse().expect("an address");
+        // As a channel's, spent by a witness alone.
+        let address: String = world.bitcoind.call("getnewaddress", &[json!(""), json!("bech32")]);
+        let address: Address<_> = address.parse().expect("an address");
         Self::paid(world, address.require_network(Network::Regtest).expect("of regtest").script_pubkey(), None)
     }
 

@@ -100,6 +100,8 @@ impl Machine {
                     }
                     self.trouble(source, id);
                 }
+                // What a block holds is not the server's doing: whoever wants us without servers could have it mined.
+                Err(why) if why.is_undecided() => self.trouble(source, id),
                 Err(_) => return self.condemn(source, Lie::Proof),
             }
         }

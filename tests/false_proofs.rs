@@ -1,0 +1,171 @@
+//! Proofs that prove nothing: of 64 bytes, which are two nodes or a transaction; of nodes shown as transactions; at places
+//! that no block has.
+//!
+//! Row 5 of the table of threats: three servers, of which one or two misbehave, or a miner does.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, transaction};
+use lightnode::engine::EngineState;
+use lightnode::source::pool::Role;
+use serde_json::{Value, json};
+
+use crate::support::adversary::{Adversary, Clause, on};
+use crate::support::listening::Listening;
+use crate::support::proxy::Gate;
+use crate::support::recorder::Call;
+use crate::support::watched::Watched;
+use crate::support::world::World;
+
+const GET: &str = "blockchain.transaction.get";
+const PROOF: &str = "blockchain.transaction.get_merkle";
+
+#[test]
+fn a_mined_transaction_of_64_bytes_is_told_to_nobody_is_said_and_costs_no_honest_server_its_place() {
+    let world = World::new();
+    let (watched, other) = (Watched::new(&world), Watched::new(&world));
+    let servers: [Adversary; 3] = Adversary::several(&world);
+    let listening = listening(&world, &servers, &[&watched, &other]);
+    listening.hears_of(watched.outpoint.txid, watched.height);
+
+    // A miner takes what nobody relays.
+    let odd = of_64_bytes(watched.outpoint);
+    let signed: Value = world.bitcoind.call("signrawtransactionwithwallet", &[json!(serialize_hex(&odd))]);
+    let to = json!(world.bitcoind.new_address());
+    let _: Value = world.bitcoind.call("generateblock", &[to, json!([signed["hex"]])]);
+    world.sync();
+    let marks = servers.each_ref().map(|server| server.mark());
+    let state = listening.until("it to be said", |state| state.degraded.len() == 1);
+    assert!((0..3).all(|at| !is_banned(&state, at)), "{state:?}");
+    listening.at(world.bitcoind.best_hash());
+    assert!(!is_told(&listening, odd.compute_txid()), "{:?}", listening.calls());
+    for (server, mark) in servers.iter().zip(marks) {
+        let asked = server.since(mark).counts();
+        assert!(asked.get(PROOF).is_none_or(|times| *times <= 4), "{asked:?}");
+    }
+    // Everything else goes on.
+    let spend = other.spend(&world);
+    world.mine(1);
+    listening.hears_of(spend, world.bitcoind.height());
+    listening.at(world.bitcoind.best_hash());
+}
+
+#[test]
+fn an_invented_transaction_of_64_bytes_bans_its_server_and_is_told_to_nobody() {
+    let world = World::new();
+    let watched = Watched::new(&world);
+    world.mine(8);
+    let servers: [Adversary; 3] = Adversary::several(&world);
+    let odd = of_64_bytes(watched.outpoint);
+    let (txid, height) = (odd.compute_txid(), watched.height + 1);
+    let proof = json!({ "block_height": height, "merkle": ["5a".repeat(32)], "pos": 0 });
+    let invented = [Adversary::invents(GET, txid, json!(serialize_hex(&odd))), Adversary::invents(PROOF, txid, proof)];
+    servers[0].does(listed(&watched, txid, height).into_iter().chain(invented.into_iter().flatten()));
+    let listening = listening(&world, &servers, &[&watched]);
+    let state = listening.until("the liar to be banned", |state| is_banned(state, 0));
+    assert!(!is_banned(&state, 1) && !is_banned(&state, 2), "{state:?}");
+    listening.hears_of(watched.outpoint.txid, watched.height);
+    listening.at(world.bitcoind.best_hash());
+    assert!(!is_told(&listening, txid), "{:?}", listening.calls());
+    assert!(servers[0].transcript().requests().count() < 60, "{:?}", servers[0].transcript().counts());
+}
+
+#[test]
+fn an_inner_node_that_is_shown_as_a_transaction_is_told_to_nobody_and_the_others_serve() {
+    let world = World::new();
+    let watched = Watched::new(&world);
+    world.mine(8);
+    let servers: [Adversary; 3] = Adversary::several(&world);
+    // The root of its block: its proof is the shortest, and leads to our header.
+    let block = world.bitcoind.block(world.bitcoind.hash_at(watched.height));
+    assert_eq!(block.txdata.len(), 2);
+    let pair: String = block.txdata.iter().map(|tx| serialize_hex(&tx.compute_txid())).collect();
+    let node = Txid::from_byte_array(block.header.merkle_root.to_byte_array());
+    let proof = json!({ "block_height": watched.height, "merkle": [], "pos": 0 });
+    let invented = [Adversary::invents(GET, node, json!(pair)), Adversary::invents(PROOF, node, proof)];
+    let listed = listed(&watched, node, watched.height);
+    servers[0].does(listed.into_iter().chain(invented.into_iter().flatten()));
+    let listening = listening(&world, &servers, &[&watched]);
+    listening.hears_of(watched.outpoint.txid, watched.height);
+    let state = listening.until("it to be passed over", |state| state.servers[0].demoted || is_banned(state, 0));
+    assert!(state.degraded.is_empty() && !is_banned(&state, 1) && !is_banned(&state, 2), "{state:?}");
+    let spend = watched.spend(&world);
+    world.mine(1);
+    listening.hears_of(spend, world.bitcoind.height());
+    assert!(!is_told(&listening, node), "{:?}", listening.calls());
+    assert!(servers[0].transcript().requests().count() < 60, "{:?}", servers[0].transcript().counts());
+}
+
+#[test]
+fn two_servers_with_impossible_places_are_banned_and_the_third_proves() {
+    let world = World::new();
+    for (at, pos) in [json!(1u64 << 24), json!(u32::MAX), json!(1u64 << 40)].into_iter().enumerate() {
+        let watched = Watched::new(&world);
+        let servers: [Adversary; 3] = Adversary::several(&world);
+        for server in &servers[..2] {
+            let pos = pos.clone();
+            server.does([on(PROOF).tampers(move |proof| proof["pos"] = pos.clone())]);
+        }
+        // What the honest one proves first, the others are not asked for.
+        let gate = Gate::closed();
+        servers[2].does([on(PROOF).waits_for(&gate)]);
+        let urls = servers.each_ref().map(|server| server.url());
+        let folder = world.folder().join(format!("listening-{at}"));
+        let listening = Listening::start(&folder, &urls, &[&watched]);
+        let state = listening.until("both to be banned", |state| is_banned(state, 0) && is_banned(state, 1));
+        assert!(!is_banned(&state, 2), "{pos}: {state:?}");
+        assert!(!is_told(&listening, watched.outpoint.txid), "{pos}: {:?}", listening.calls());
+        gate.open();
+        listening.hears_of(watched.outpoint.txid, watched.height);
+        for server in &servers[..2] {
+            let asked = server.transcript().counts();
+            assert_eq!(asked.get(PROOF), Some(&1), "{pos}: {asked:?}");
+        }
+    }
+}
+
+/// A transaction as long as two nodes, that spends this.
+fn of_64_bytes(from: OutPoint) -> Transaction {
+    let input =
+        TxIn { previous_output: from, script_sig: ScriptBuf::new(), sequence: Sequence::MAX, witness: Witness::new() };
+    // Pay to anchor, the shortest script that anybody would use.
+    let output =
+        TxOut { value: Amount::from_sat(90_000), script_pubkey: ScriptBuf::from_bytes(vec![0x51, 0x02, 0x4e, 0x73]) };
+    let tx = Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![input],
+        output: vec![output],
+    };
+    assert_eq!(tx.base_size(), 64);
+    assert!(deserialize_hex::<Transaction>(&serialize_hex(&tx)).is_ok());
+    tx
+}
+
+/// Its history of the script has one more entry, and a status to match.
+fn listed(watched: &Watched, txid: Txid, height: u32) -> Vec<Clause> {
+    let entry = json!({ "tx_hash": txid.to_string(), "height": height });
+    let adds = move |history: &mut Value| history.as_array_mut().expect("a list").push(entry.clone());
+    vec![
+        on("blockchain.scripthash.subscribe").about(&watched.script).answers(json!("5a".repeat(32))),
+        on("blockchain.scripthash.get_history").about(&watched.script).tampers(adds),
+    ]
+}
+
+fn listening(world: &World, servers: &[Adversary; 3], watched: &[&Watched]) -> Listening {
+    let urls = servers.each_ref().map(|server| server.url());
+    Listening::start(&world.folder().join("listening"), &urls, watched)
+}
+
+fn is_banned(state: &EngineState, server: usize) -> bool {
+    matches!(state.servers[server].role, Role::Banned { .. })
+}
+
+fn is_told(listening: &Listening, txid: Txid) -> bool {
+    let named = |call: &Call| match call {
+        Call::Confirmed(_, txs) => txs.iter().any(|(_, told)| *told == txid),
+        Call::Unconfirmed(_) | Call::Tip(_) => false,
+    };
+    listening.calls().iter().any(named)
+}
