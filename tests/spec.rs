@@ -78,6 +78,8 @@ mod refusals;
 mod reorgs;
 /// Killed in the middle of things, the node comes up and its book tells the truth.
 mod restarts;
+/// Servers of chains that a test makes up: forks of any height, depth and time.
+mod scripted_chains;
 /// `chain audit`: LDK's own engine, in shadow, beside what is proven here.
 mod second_opinion;
 /// TLS: keys pinned, changed and accepted; never clear text.

@@ -117,8 +117,16 @@ impl Chain {
         if text.is_empty() { Value::Null } else { json!(sha256::Hash::hash(text.as_bytes()).to_string()) }
     }
 
-    fn claim(&self) -> Value {
+    /// What a notification says of its tip.
+    pub(crate) fn claim(&self) -> Value {
         json!({ "height": self.height(), "hex": serialize_hex(&self.tip()) })
+    }
+
+    /// The answer to who asks for so many headers from there on.
+    pub(crate) fn headers(&self, start: usize, count: usize) -> Value {
+        let headers = self.blocks.iter().skip(start).take(count.min(2016)).map(|(header, _)| serialize_hex(header));
+        let headers: Vec<String> = headers.collect();
+        json!({ "count": headers.len(), "hex": headers.concat(), "max": 2016 })
     }
 
     fn answer(&self, method: &str, params: &Value) -> Option<Value> {
@@ -130,12 +138,7 @@ impl Chain {
             "server.ping" => Value::Null,
             "blockchain.headers.subscribe" => self.claim(),
             "blockchain.block.header" => json!(serialize_hex(&self.blocks.get(number()?)?.0)),
-            "blockchain.block.headers" => {
-                let count = usize::try_from(params[1].as_u64()?).ok()?.min(2016);
-                let headers = self.blocks.iter().skip(number()?).take(count).map(|(header, _)| serialize_hex(header));
-                let headers: Vec<String> = headers.collect();
-                json!({ "count": headers.len(), "hex": headers.concat(), "max": 2016 })
-            }
+            "blockchain.block.headers" => self.headers(number()?, usize::try_from(params[1].as_u64()?).ok()?),
             "blockchain.scripthash.subscribe" => self.status(text?),
             "blockchain.scripthash.get_history" => {
                 let item = |(txid, height): (Txid, usize)| json!({ "tx_hash": txid.to_string(), "height": height });
