@@ -31,17 +31,27 @@ fn servers_that_drip_or_say_nothing_do_not_keep_the_node_from_the_third() {
         servers[..2].iter().for_each(|server| server.does([clause()]));
         let alice = served_by(&world, &servers, IMPATIENT);
         alice.ready();
+        let before = alice.peak_memory();
         alice.funded(&world, 50_000);
+        let grown = alice.peak_memory().saturating_sub(before);
+        assert!(grown < 16_000_000, "{} MB more than before", grown / 1_000_000);
+        little_was_asked(&servers, [0; 3], "slow");
     }
 }
 
 #[test]
 fn what_a_line_may_hold_is_bounded_and_memory_stays_flat() {
-    let endless: [(&str, Making<Vec<Clause>>); 4] = [
+    let endless: [(&str, Making<Vec<Clause>>); 5] = [
         ("a line without end", || vec![on("blockchain.scripthash.get_history").never_ends(300_000_000)]),
         ("a line without end at once", || vec![on("server.version").never_ends(300_000_000)]),
         ("a billion headers", || {
             vec![on("blockchain.block.headers").tampers(|reply| reply["count"] = json!(1_000_000_000))]
+        }),
+        ("a flooded history", || {
+            vec![on("blockchain.scripthash.get_history").tampers(|history| {
+                let many = (0..200_000).map(|n| json!({ "tx_hash": format!("{n:064x}"), "height": 1 }));
+                *history = many.collect();
+            })]
         }),
         ("a deep nest", || {
             let mut nest = "[".repeat(100_000).into_bytes();
@@ -54,7 +64,7 @@ fn what_a_line_may_hold_is_bounded_and_memory_stays_flat() {
         let servers: [Adversary; 3] = Adversary::several(&world);
         let alice = served_by(&world, &servers, IMPATIENT);
         alice.ready();
-        let before = alice.peak_memory();
+        let (before, mark) = (alice.peak_memory(), marks(&servers));
         servers[..2].iter().for_each(|server| {
             server.does(clauses());
             server.close_connections();
@@ -64,6 +74,7 @@ fn what_a_line_may_hold_is_bounded_and_memory_stays_flat() {
         alice.at_height(world.bitcoind.height());
         let grown = alice.peak_memory().saturating_sub(before);
         assert!(grown < 48_000_000, "{what}: {} MB more than before", grown / 1_000_000);
+        little_was_asked(&servers, mark, what);
     }
 }
 
@@ -78,12 +89,14 @@ fn garbage_in_the_pipeline_and_lines_broken_off_end_that_connection_only() {
     let servers: [Adversary; 3] = Adversary::several(&world);
     let alice = served_by(&world, &servers, "");
     alice.ready();
+    let mark = marks(&servers);
     for (at, clause) in broken.into_iter().enumerate() {
         servers[at % 3].does([clause()]);
         servers[(at + 1) % 3].does([clause()]);
         alice.funded(&world, 50_000);
         servers.iter().for_each(Adversary::repents);
     }
+    little_was_asked(&servers, mark, "broken");
     // All of them are welcome again; none of this is a lie that can be proven.
     let status = alice.json(&["status"]);
     assert!(status["servers"].as_array().expect("a list").iter().all(|server| server["role"] != "banned"), "{status}");
@@ -116,6 +129,20 @@ fn signs_for_a_terminal_in_the_words_of_servers_reach_no_terminal_and_no_log() {
     // Errors of servers are told in our words.
     let history = alice.run(&["history"]).stdout;
     assert!(!history.contains("bc1qevil"), "{history}");
+}
+
+/// Where each transcript is now.
+fn marks(servers: &[Adversary; 3]) -> [usize; 3] {
+    servers.each_ref().map(|server| server.mark())
+}
+
+/// Whatever a server does, it is asked little more than an honest one: all scripts once for each connection, and a few
+/// tries of what failed. A wallet that has nothing follows some fifty scripts.
+fn little_was_asked(servers: &[Adversary; 3], marks: [usize; 3], what: &str) {
+    for (server, mark) in servers.iter().zip(marks) {
+        let asked = server.since(mark);
+        assert!(asked.requests().count() < 600, "{what}: {:?}", asked.counts());
+    }
 }
 
 fn served_by(world: &World, servers: &[Adversary; 3], more: &str) -> Daemon {

@@ -10,7 +10,7 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget};
 use lightnode::engine::EngineState;
-use lightnode::source::pool::Role;
+use lightnode::source::pool::{Fault, Role};
 use serde_json::json;
 
 use crate::support::adversary::{Adversary, on};
@@ -109,7 +109,7 @@ fn a_servers_own_header_at_a_funding_height_closes_nothing() {
 }
 
 #[test]
-fn a_tip_that_flips_with_every_word_makes_little_work() {
+fn a_tip_that_flips_with_every_word_makes_little_work_and_demotes() {
     let world = World::new();
     let (servers, listening) = listening(&world);
     let height = world.bitcoind.height();
@@ -125,6 +125,9 @@ fn a_tip_that_flips_with_every_word_makes_little_work() {
         listening.at(world.bitcoind.best_hash());
     }
     only_the_real_chain(&world, &listening);
+    let state = listening.until("it to be demoted", |state| state.servers[0].demoted);
+    assert_eq!(state.servers[0].fault, Some(Fault::Flip), "{state:?}");
+    assert!(!state.servers[1].demoted && !state.servers[2].demoted, "{state:?}");
     // Ten flips: a few requests each at most, and less once it is known for what it is.
     assert!(servers[0].since(mark).requests().count() <= 60, "{:?}", servers[0].since(mark).counts());
 }

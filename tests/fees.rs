@@ -153,6 +153,42 @@ fn what_the_only_server_claims_stays_within_the_limits_and_is_shown_with_where_i
 }
 
 #[test]
+fn of_three_servers_without_estimates_the_mempools_serve_and_the_word_of_one_is_enough() {
+    let world = World::new();
+    let servers = [world.proxy(), world.proxy(), world.proxy()];
+    let all = servers.each_ref();
+    let nothing = [json!(0), json!(-1), json!("estimates are unavailable")];
+    for (server, claim) in servers.iter().zip(&nothing) {
+        Claims::raw(claim.clone()).said_by(server);
+    }
+    let mut alice = node(&world, &all).started();
+    assert_eq!(rates(&heard(&alice, &all)), [10.0; 4]);
+
+    // One of them estimates: that is what there is.
+    Claims::of([30.0, 20.0, 10.0, 5.0]).said_by(&servers[2]);
+    let fees = asked_again(&alice, &servers[2], |word| word["estimates"] != json!([]));
+    assert_eq!(rates(&fees), [30.0, 20.0, 10.0, 5.0], "{fees}");
+
+    // It stops; two have a mempool, the third one lies about its own.
+    let full = json!([[40.0, 1_000_000], [15.0, 2_000_000_000]]);
+    for (server, mempool) in servers.iter().zip([full.clone(), full, json!([[9000.0, 2_000_000_000]])]) {
+        Claims::raw(json!(-1)).with_mempool(mempool).said_by(server);
+        asked_again(&alice, server, |word| !word["next_block_sat_per_vb"].is_null() && word["estimates"] == json!([]));
+    }
+    let fees = alice.json(&["fees"]);
+    assert_eq!(rates(&fees), [40.0, 15.0, 15.0, 15.0], "{fees}");
+
+    // Nothing at all, also after a restart: the last good rates, and no floor.
+    servers.iter().zip(&nothing).for_each(|(server, claim)| Claims::raw(claim.clone()).said_by(server));
+    alice.stop();
+    alice.start();
+    alice.ready();
+    let fees = heard(&alice, &all);
+    assert_eq!(rates(&fees), [40.0, 15.0, 15.0, 15.0], "{fees}");
+    alice.stop();
+}
+
+#[test]
 fn without_estimates_the_mempool_serves_then_the_last_good_rates_and_never_a_floor() {
     let world = World::new();
     let server = world.proxy();

@@ -4,6 +4,8 @@
 //! Rows 6, 7, 20 and 21 of the table of threats, over chains that the test makes up: three servers with blocks of real
 //! regtest work, of which one or two misbehave.
 
+use std::slice;
+
 use bitcoin::{OutPoint, ScriptBuf, Txid};
 use lightnode::chain::tree::MAX_REORG;
 use lightnode::source::pool::Role;
@@ -67,7 +69,7 @@ fn chain_with_an_output() -> (Chain, Watched, bitcoin::Transaction) {
     let mut chain = Chain::new();
     let script = ScriptBuf::from_bytes([&[0x00, 0x14][..], &[7; 20]].concat());
     let funding = payment(OutPoint::new(chain.tip().merkle_root.to_raw_hash().into(), 0), &script);
-    chain.mine(&[funding.clone()]);
+    chain.mine(slice::from_ref(&funding));
     let outpoint = OutPoint::new(funding.compute_txid(), 0);
     let watched = Watched { script, outpoint, height: chain.height() };
     let spend = payment(outpoint, &ScriptBuf::from_bytes([&[0x00, 0x14][..], &[8; 20]].concat()));
@@ -85,11 +87,11 @@ fn confirmed(call: &Call, txid: Txid) -> Option<u32> {
 fn another_chain_of_the_same_height_changes_nothing_until_it_has_more_work() {
     let (mut chain, watched, spend) = chain_with_an_output();
     let mut other = chain.clone();
-    chain.mine(&[spend.clone()]);
+    chain.mine(slice::from_ref(&spend));
     chain.mine_empty(1);
     // The same height, the spend in a block later.
     other.mine_empty(1);
-    other.mine(&[spend.clone()]);
+    other.mine(slice::from_ref(&spend));
     let (scene, txid) = (Scene::new(&chain, &[&watched]), spend.compute_txid());
     scene.listening.hears_of(txid, watched.height + 1);
 
@@ -116,9 +118,9 @@ fn another_chain_of_the_same_height_changes_nothing_until_it_has_more_work() {
 fn a_reorganisation_that_leaves_a_transaction_at_its_height_is_told_with_the_new_block() {
     let (mut chain, watched, spend) = chain_with_an_output();
     let mut other = chain.clone();
-    chain.mine(&[spend.clone()]);
+    chain.mine(slice::from_ref(&spend));
     // Its history, and so its status, is the same; the block is not.
-    other.mine(&[spend.clone()]);
+    other.mine(slice::from_ref(&spend));
     other.mine_empty(1);
     let (scene, txid) = (Scene::new(&chain, &[&watched]), spend.compute_txid());
     scene.listening.hears_of(txid, watched.height + 1);
@@ -134,7 +136,7 @@ fn a_reorganisation_that_leaves_a_transaction_at_its_height_is_told_with_the_new
 fn two_servers_with_less_work_do_not_move_the_third_however_deep_and_with_more_they_do() {
     let (mut chain, watched, spend) = chain_with_an_output();
     let mut false_one = chain.clone();
-    chain.mine(&[spend.clone()]);
+    chain.mine(slice::from_ref(&spend));
     chain.mine_empty(100);
     false_one.mine_empty(100);
     let (scene, txid) = (Scene::new(&chain, &[&watched]), spend.compute_txid());

@@ -25,6 +25,8 @@ mod config;
 mod crash_points;
 /// The database: what an older version wrote is taken over, what a newer one wrote is left alone, and `db check`.
 mod database;
+/// Servers that only look bad: passed over where others serve, and nobody is banned.
+mod demotions;
 /// Our engine beside LDK's own, over random chains: the same end, and our calls held to the contract.
 mod differential;
 /// Disks that are full, read-only or broken, and logs that a power cut has torn.
@@ -88,6 +90,8 @@ mod secure_servers;
 mod seed;
 /// Servers that are away, come back, or are of another network.
 mod servers;
+/// What a server can try, row by row, and the tests that say what it gets.
+mod threats;
 /// The wallet on bad days: restored from words, deposits and withdrawals that are double-spent.
 mod wallet;
 /// What a payment costs the disk, for everybody on its way.

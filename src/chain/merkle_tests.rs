@@ -100,7 +100,7 @@ fn an_inner_node_that_reads_as_a_transaction_decides_nothing() {
     for (leaf, sibling, pos) in [(right, left, 1), (left, right, 0)] {
         let invented = Txid::from_byte_array(leaf.to_byte_array());
         assert_eq!(root(invented, &[sibling], pos), Ok((above, true)));
-        assert_eq!(root(invented, &[sibling, testing::salted(1)], pos).unwrap().1, true);
+        assert!(root(invented, &[sibling, testing::salted(1)], pos).unwrap().1);
     }
 }
 
@@ -119,7 +119,7 @@ fn two_ids_that_read_as_a_transaction_which_no_block_can_hold_are_two_ids() {
     assert_eq!([spends(0, most + 1), spends(200_000, 1), spends(u32::MAX, 1)], [false, false, false]);
     // Nothing spent, nothing paid: four zeros, and 51 bytes that are no transaction without a witness.
     let [zeros, odd] = [TxMerkleNode::all_zeros(), testing::salted(5)];
-    assert_eq!(root(Txid::from_byte_array(zeros.to_byte_array()), &[odd], 0).unwrap().1, false);
+    assert!(!root(Txid::from_byte_array(zeros.to_byte_array()), &[odd], 0).unwrap().1);
 }
 
 /// The first and the second half of a transaction's 64 bytes, as nodes.

@@ -1,7 +1,8 @@
 //! Servers that lie, and the one language in which a test says how.
 //!
-//! An [`Adversary`] is a proxy in front of the world's real server, on a loopback address of its own, so that a node
-//! takes several of them for servers of different operators. What it does wrong is a list of [`Clause`]s, each of which
+//! An [`Adversary`] is a proxy in front of the world's real server, or of one with a chain that the test makes up
+//! ([`super::scripted`]), on a loopback address of its own, so that a node takes several of them for servers of different
+//! operators. Which tests prove what is in `tests/threats.rs`. What it does wrong is a list of [`Clause`]s, each of which
 //! says when (a method, its replies or notifications, whose script, which of them) and what then:
 //!
 //! ```ignore
