@@ -30,10 +30,9 @@ fn a_mined_transaction_of_64_bytes_is_told_to_nobody_is_said_and_costs_no_honest
     listening.hears_of(watched.outpoint.txid, watched.height);
 
     // A miner takes what nobody relays.
-    let odd = of_64_bytes(watched.outpoint);
-    let signed: Value = world.bitcoind.call("signrawtransactionwithwallet", &[json!(serialize_hex(&odd))]);
+    let odd = of_64_bytes(&world, watched.outpoint);
     let to = json!(world.bitcoind.new_address());
-    let _: Value = world.bitcoind.call("generateblock", &[to, json!([signed["hex"]])]);
+    let _: Value = world.bitcoind.call("generateblock", &[to, json!([serialize_hex(&odd)])]);
     world.sync();
     let marks = servers.each_ref().map(|server| server.mark());
     let state = listening.until("it to be said", |state| state.degraded.len() == 1);
@@ -57,7 +56,7 @@ fn an_invented_transaction_of_64_bytes_bans_its_server_and_is_told_to_nobody() {
     let watched = Watched::new(&world);
     world.mine(8);
     let servers: [Adversary; 3] = Adversary::several(&world);
-    let odd = of_64_bytes(watched.outpoint);
+    let odd = of_64_bytes(&world, watched.outpoint);
     let (txid, height) = (odd.compute_txid(), watched.height + 1);
     let proof = json!({ "block_height": height, "merkle": ["5a".repeat(32)], "pos": 0 });
     let invented = [Adversary::invents(GET, txid, json!(serialize_hex(&odd))), Adversary::invents(PROOF, txid, proof)];
@@ -125,8 +124,8 @@ fn two_servers_with_impossible_places_are_banned_and_the_third_proves() {
     }
 }
 
-/// A transaction as long as two nodes, that spends this.
-fn of_64_bytes(from: OutPoint) -> Transaction {
+/// A transaction as long as two nodes, signed, that spends this output of the miner's wallet.
+fn of_64_bytes(world: &World, from: OutPoint) -> Transaction {
     let input =
         TxIn { previous_output: from, script_sig: ScriptBuf::new(), sequence: Sequence::MAX, witness: Witness::new() };
     // Pay to anchor, the shortest script that anybody would use.
@@ -138,9 +137,10 @@ fn of_64_bytes(from: OutPoint) -> Transaction {
         input: vec![input],
         output: vec![output],
     };
-    assert_eq!(tx.base_size(), 64);
-    assert!(deserialize_hex::<Transaction>(&serialize_hex(&tx)).is_ok());
-    tx
+    let signed: Value = world.bitcoind.call("signrawtransactionwithwallet", &[json!(serialize_hex(&tx))]);
+    let signed: Transaction = deserialize_hex(signed["hex"].as_str().expect("hex")).expect("bitcoind's own encoding");
+    assert_eq!((signed.base_size(), signed.compute_txid()), (64, tx.compute_txid()));
+    signed
 }
 
 /// Its history of the script has one more entry, and a status to match.

@@ -16,7 +16,7 @@ use crate::support::adversary::{Adversary, on};
 use crate::support::listening::Listening;
 use crate::support::recorder::Call;
 use crate::support::scripted::{Chain, Scripted, now, payment};
-use crate::support::watched::Watched;
+use crate::support::watched::{Watched, key, locked_script};
 use crate::support::world::A_WHILE;
 
 /// Three servers, each with an adversary in front, and an engine that follows them.
@@ -67,12 +67,12 @@ impl Scene {
 /// A chain with a confirmed output that is followed, and what spends it, not mined.
 fn chain_with_an_output() -> (Chain, Watched, bitcoin::Transaction) {
     let mut chain = Chain::new();
-    let script = ScriptBuf::from_bytes([&[0x00, 0x14][..], &[7; 20]].concat());
-    let funding = payment(OutPoint::new(chain.tip().merkle_root.to_raw_hash().into(), 0), &script);
+    let funding = payment(OutPoint::new(chain.tip().merkle_root.to_raw_hash().into(), 0), &locked_script());
     chain.mine(slice::from_ref(&funding));
     let outpoint = OutPoint::new(funding.compute_txid(), 0);
-    let watched = Watched { script, outpoint, height: chain.height() };
-    let spend = payment(outpoint, &ScriptBuf::from_bytes([&[0x00, 0x14][..], &[8; 20]].concat()));
+    let watched = Watched::made_up(outpoint, chain.height());
+    let mut spend = payment(outpoint, &ScriptBuf::from_bytes([&[0x00, 0x14][..], &[8; 20]].concat()));
+    spend.input[0].witness = key();
     (chain, watched, spend)
 }
 

@@ -146,9 +146,11 @@ const ROWS: [Row; 23] = [
     ),
     (
         16,
-        "returns another transaction's body",
-        "its id is computed, it is refused",
+        "returns another transaction's body, or one with another witness",
+        "its id is computed, its witness run; it is refused",
         &[
+            "forged_witnesses::a_witness_that_two_of_three_servers_forge_is_not_told_and_the_thirds_is",
+            "forged_witnesses::a_close_that_comes_without_its_witness_bans_the_server_and_is_believed_of_the_next",
             "hidden_spends::another_body_from_one_of_three_servers_bans_it_and_the_true_one_is_told",
             "lying_servers::another_transaction_than_asked_for_is_refused_and_never_shown_as_a_deposit",
             "esplora::another_body_than_asked_for_is_refused_and_never_shown_as_a_deposit",

@@ -11,8 +11,8 @@ use super::world::World;
 /// An output of the miner's wallet, or a locked one.
 pub(crate) struct Watched {
     pub(crate) script: ScriptBuf,
-    /// Opens for the number 42.
-    lock: Option<ScriptBuf>,
+    /// It opens for the number 42.
+    locked: bool,
     pub(crate) outpoint: OutPoint,
     /// Of the block that holds it.
     pub(crate) height: u32,
@@ -24,22 +24,26 @@ impl Watched {
         // As a channel's, spent by a witness alone.
         let address: String = world.bitcoind.call("getnewaddress", &[json!(""), json!("bech32")]);
         let address: Address<_> = address.parse().expect("an address");
-        Self::paid(world, address.require_network(Network::Regtest).expect("of regtest").script_pubkey(), None)
+        Self::paid(world, address.require_network(Network::Regtest).expect("of regtest").script_pubkey(), false)
     }
 
     /// One whose spending needs a witness of its own, as a channel's outputs do.
     pub(crate) fn locked(world: &World) -> Self {
-        let lock = Builder::new().push_slice([42]).push_opcode(OP_EQUAL).into_script();
-        Self::paid(world, lock.to_p2wsh(), Some(lock))
+        Self::paid(world, locked_script(), true)
     }
 
-    fn paid(world: &World, script: ScriptBuf, lock: Option<ScriptBuf>) -> Self {
+    /// A locked one in a chain that the test makes up, with [`locked_script`].
+    pub(crate) fn made_up(outpoint: OutPoint, height: u32) -> Self {
+        Self { script: locked_script(), locked: true, outpoint, height }
+    }
+
+    fn paid(world: &World, script: ScriptBuf, locked: bool) -> Self {
         let txid = world.bitcoind.pay(address_of(&script), 100_000);
         let outputs = world.bitcoind.raw_tx(txid).output;
         let vout = outputs.iter().position(|output| output.script_pubkey == script).expect("the payment's output");
         world.mine(1);
         let outpoint = OutPoint { txid, vout: u32::try_from(vout).expect("a few outputs") };
-        Self { script, lock, outpoint, height: world.bitcoind.height() }
+        Self { script, locked, outpoint, height: world.bitcoind.height() }
     }
 
     /// Spends it into the mempool.
@@ -47,16 +51,30 @@ impl Watched {
         let OutPoint { txid, vout } = self.outpoint;
         let to = json!([{ world.bitcoind.new_address(): "0.00099" }]);
         let raw: String = world.bitcoind.call("createrawtransaction", &[json!([{ "txid": txid, "vout": vout }]), to]);
-        let signed = match &self.lock {
-            Some(lock) => {
+        let signed = match self.locked {
+            true => {
                 let mut tx: Transaction = deserialize_hex(&raw).expect("bitcoind's own encoding");
-                tx.input[0].witness = Witness::from_slice(&[[42].as_slice(), lock.as_bytes()]);
+                tx.input[0].witness = key();
                 json!(serialize_hex(&tx))
             }
-            None => world.bitcoind.call::<Value>("signrawtransactionwithwallet", &[json!(raw)])["hex"].clone(),
+            false => world.bitcoind.call::<Value>("signrawtransactionwithwallet", &[json!(raw)])["hex"].clone(),
         };
         world.bitcoind.call("sendrawtransaction", &[signed])
     }
+}
+
+/// The script of a locked output.
+pub(crate) fn locked_script() -> ScriptBuf {
+    lock().to_p2wsh()
+}
+
+/// What opens a locked output.
+pub(crate) fn key() -> Witness {
+    Witness::from_slice(&[[42].as_slice(), lock().as_bytes()])
+}
+
+fn lock() -> ScriptBuf {
+    Builder::new().push_slice([42]).push_opcode(OP_EQUAL).into_script()
 }
 
 fn address_of(script: &ScriptBuf) -> Address {
