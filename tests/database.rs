@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::daemon::Daemon;
+use crate::recovery::comes_back;
+use crate::support::daemon::{Daemon, LIGHTNODE, Ran};
+use crate::support::eventually::eventually;
 use crate::support::ports::free_port;
 use crate::support::scenes::{DEPOSIT, pay, two_nodes_with_a_channel};
 use crate::support::terminal::{on_a_terminal, plain};
@@ -177,4 +180,106 @@ fn what_is_wrong_is_said_in_words_with_what_to_do() {
     let ran = alice.run(&["db", "check"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(wrong(&ran.json()).contains_key("file"), "{ran:?}");
+}
+
+/// Runs a command line as it was shown, with this on its stdin.
+fn as_shown(line: &str, input: &str) -> Ran {
+    let mut command = Command::new(LIGHTNODE);
+    command.args(line.split(' ').skip(1)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary under test starts");
+    // A command that reads nothing may be over.
+    let _ = std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), input.as_bytes());
+    child.wait_with_output().expect("the command ends").into()
+}
+
+fn halted(node: &Daemon) -> Value {
+    eventually("the node to be halted", || node.answering(), |status| status["state"] == "halted")
+}
+
+#[test]
+fn a_damaged_database_halts_the_node_untouched_and_the_commands_that_it_names_bring_the_money_back() {
+    let world = World::new();
+    let (mut alice, bob) = two_nodes_with_a_channel(&world);
+    bob.funded(&world, 100_000);
+    pay(&alice, &bob, 100_000);
+    let backup = world.folder().join("node.backup");
+    alice.stop();
+    alice.configure(&[world.server()], &format!("[backup]\npath = \"{}\"\n", backup.display()));
+    alice.start();
+    alice.ready();
+    eventually("the backup", || backup.exists(), |there| *there);
+    let words = fs::read_to_string(alice.folder().join("seed")).expect("a seed");
+    alice.stop();
+    let database = alice.folder().join("lightnode.db");
+    let mut torn = fs::read(&database).expect("a database");
+    let middle = torn.len() / 2 / 1024 * 1024;
+    torn[middle..middle + 4096].fill(0xa5);
+    fs::write(&database, &torn).expect("the test's own folder");
+
+    alice.start();
+    let status = halted(&alice);
+    let why = status["why"].as_str().expect("a reason");
+    for word in ["is damaged, and was not changed", "24 words", "Nothing was sent"] {
+        assert!(why.contains(word), "{word}: {why}");
+    }
+    for words in [vec!["balance"], vec!["channels"], vec!["recover"], vec!["receive", "1k"]] {
+        let refused = alice.run(&words);
+        assert!(refused.code == 7 && refused.stderr.contains("init --restore --backup"), "{refused:?}");
+    }
+    alice.stop();
+    assert!(fs::read(&database).expect("a database") == torn, "it was changed");
+    assert!(world.bitcoind.mempool().is_empty(), "something was broadcast");
+
+    // What it names, word for word.
+    let way = status["waits_for"][0].as_str().expect("a way back").to_string();
+    let shown: Vec<&str> = way.split('`').skip(1).step_by(2).collect();
+    let [check, show, init, run] = shown[..] else { panic!("other commands: {way}") };
+    assert_eq!(as_shown(check, "").code, 1);
+    assert_eq!(as_shown(&format!("{show} --yes"), "").json()["words"], words.trim());
+    let mut again = Daemon::new(&world, "alice.restored");
+    assert!(run.contains(again.folder().to_str().expect("UTF-8")), "{run}");
+    let made = as_shown(init, &words);
+    assert_eq!((made.code, &made.json()["channels"]), (0, &json!(1)), "{made:?}");
+    again.start();
+    comes_back(&world, &again, &bob, DEPOSIT - 100_000);
+}
+
+#[test]
+fn a_database_that_begins_wrongly_makes_no_sense_or_is_gone_is_said_to_be_damaged_and_not_made_anew() {
+    let world = World::new();
+    let mut alice = Daemon::new(&world, "alice").started();
+    alice.stop();
+    let file = alice.folder().join("lightnode.db");
+    let whole = fs::read(&file).expect("a database");
+    let ends = |node: &Daemon, word: &str| {
+        let ran = node.run(&["run"]);
+        assert_eq!(ran.code, 7, "{ran:?}");
+        for word in [word, "24 words", "init --restore"] {
+            assert!(ran.stderr.contains(word), "{word}: {ran:?}");
+        }
+    };
+    let mut torn = whole.clone();
+    torn[..512].fill(0);
+    fs::write(&file, &torn).expect("the test's own folder");
+    ends(&alice, "its beginning is overwritten");
+    assert!(fs::read(&file).expect("a database") == torn, "it was changed");
+    fs::remove_file(&file).expect("the test's own folder");
+    ends(&alice, "is gone, or empty");
+    assert!(!file.exists(), "a new one was made");
+
+    for damage in [
+        "UPDATE kv SET value = x'ff', length = 1 WHERE key = 'manager'",
+        "UPDATE header SET header = zeroblob(80) WHERE height = 60",
+    ] {
+        // As if nothing had run since.
+        fs::write(&file, &whole).expect("the test's own folder");
+        fs::remove_file(alice.folder().join("mark")).expect("a mark");
+        fs::remove_dir_all(alice.state_home()).expect("a mark");
+        database(&alice).execute_batch(damage).unwrap_or_else(|error| panic!("{damage}: {error}"));
+        alice.start();
+        let status = halted(&alice);
+        assert!(status["why"].as_str().is_some_and(|why| why.contains("24 words")), "{damage}: {status}");
+        assert_eq!(alice.run(&["balance"]).code, 7, "{damage}");
+        alice.stop();
+    }
 }

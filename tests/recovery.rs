@@ -149,6 +149,53 @@ pub(crate) fn the_words_alone_find_what_a_close_has_paid() {
 }
 
 #[test]
+fn a_recovery_whose_peer_is_gone_ends_when_its_owner_abandons_the_channel_and_the_words_find_a_late_close() {
+    let world = World::new();
+    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    let (file, words) = (saved(&world, &alice), words(&alice));
+    let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    alice.kill();
+    bob.kill();
+    let mut again = Daemon::new(&world, "again");
+    assert_eq!(again.run_with_input(&["init", "--restore", "--backup", &file, "--yes"], &words).code, 0);
+    again.start();
+    let waits = |status: &Value| status["state"] == "degraded" && status["recovery"]["looking"] == false;
+    let status = eventually("the recovery to wait for bob", || again.answering(), waits);
+    assert!(status["recovery"]["channels"][0]["waits_for"].is_string(), "{status}");
+
+    let asks = again.run(&["recovery", "abandon", &id]);
+    assert!(asks.code == 2 && asks.stderr.contains("--yes"), "{asks:?}");
+    let seen = again.answering();
+    assert!(seen["recovery"]["channels"][0]["abandoned_at"].is_null(), "{seen}");
+    for (wrong, code) in [("0000000000000000", 1), (&id[..7], 1)] {
+        let refused = again.run(&["recovery", "abandon", wrong, "--yes"]);
+        assert_eq!(refused.code, code, "{refused:?}");
+    }
+    let done = again.json(&["recovery", "abandon", &id[..12], "--yes"]);
+    assert!(done["done"].as_str().expect("words").contains("500000 sat"), "{done}");
+    again.ready();
+    let over = again.answering();
+    assert!(over["recovery"].is_null(), "{over}");
+    assert_eq!(again.run(&["recovery", "abandon", &id, "--yes"]).code, 2, "nothing is left to be abandoned");
+    again.stop();
+    again.start();
+    again.ready();
+    again.stop();
+
+    // Bob comes back after all and closes.
+    bob.start();
+    bob.ready();
+    bob.json(&["close", &id, "--force"]);
+    eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    world.bitcoind.mine(6);
+    let mut later = Daemon::new(&world, "later");
+    assert_eq!(later.run_with_input(&["init", "--restore", "--yes"], &words).code, 0);
+    later.start();
+    eventually("the chain to be known", || later.answering(), |status| status["balance"].is_object());
+    mine_until(&world, 20, &[&later], || is_whole(&later, DEPOSIT));
+}
+
+#[test]
 pub(crate) fn a_stopped_node_that_moves_to_another_machine_goes_on() {
     let world = World::new();
     let (mut alice, bob) = two_nodes_with_a_channel(&world);

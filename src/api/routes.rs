@@ -34,6 +34,7 @@ pub(super) fn router(node: Node) -> Router {
         .route("/v1/chain/audit", get(last_audit).post(audit))
         .route("/v1/backup", post(backup))
         .route("/v1/recover", post(recover))
+        .route("/v1/recovery/{channel}/abandon", post(abandon))
         .route("/v1/servers", get(servers))
         .route("/v1/servers/{host}/forgive", post(forgive_server))
         .route("/v1/unlock", post(unlock))
@@ -155,6 +156,10 @@ async fn backup(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> 
 
 async fn recover(State(node): State<Node>, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {
     carry_out(async move { node.recover().await }).await
+}
+
+async fn abandon(State(node): State<Node>, Named(id): Named, Asked(Nothing {}): Asked<Nothing>) -> Answer<Done> {
+    carry_out(async move { node.abandon(id).await }).await
 }
 
 async fn servers(State(node): State<Node>) -> Answer<Vec<ServerDetail>> {

@@ -32,7 +32,7 @@ pub fn status_of(code: Code) -> StatusCode {
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::Failed => StatusCode::CONFLICT,
         Code::InsufficientFunds => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Internal | Code::Damaged => StatusCode::INTERNAL_SERVER_ERROR,
         Code::PeerUnavailable => StatusCode::BAD_GATEWAY,
         Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         Code::Locked => StatusCode::LOCKED,

@@ -13,7 +13,8 @@ const AMOUNTS: &str = "\
 Amounts: a bare number is sat; 50k, 1.5M (million sat), 0.001btc, 1500msat, and `all` where it makes sense.
 Fee rates: sat/vB.
 Exit codes: 0 done · 1 failed for certain · 2 usage · 3 daemon unreachable, locked or not ready · 4 outcome unknown, do not
-retry blindly · 5 not enough funds or over a limit · 6 refused for safety.";
+retry blindly · 5 not enough funds or over a limit · 6 refused for safety · 7
+database damaged.";
 
 /// A Lightning node with no Bitcoin Core.
 #[derive(Debug, Parser)]
@@ -95,6 +96,9 @@ pub enum Command {
     Backup(Backup),
     /// Gives up the channels of an older copy of the database; their peers are asked to close them
     Recover,
+    /// Looks after a recovery that is under way
+    #[command(subcommand)]
+    Recovery(Recovery),
     /// Lists the servers: what each is told, what speaks against it, and bans
     Servers(Servers),
     /// Sets, changes or removes the passphrase of the seed
@@ -309,6 +313,21 @@ pub struct Backup {
     pub path: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum Recovery {
+    /// Waits no longer for a lost channel, whose peer does not close it: the way to end a recovery that cannot end
+    Abandon(Abandon),
+}
+
+#[derive(Debug, Args)]
+pub struct Abandon {
+    /// The channel's id, or its first 8 digits or more
+    pub channel: String,
+    /// Does not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Servers {
     #[command(subcommand)]
@@ -391,6 +410,7 @@ mod tests {
             "backup",
             "backup /media/usb/node.backup",
             "recover",
+            "recovery abandon 01234567 --yes",
             "init --encrypt",
             "init --restore --encrypt --stdin --yes",
             "init --encrypt --passphrase-file /run/p --yes",

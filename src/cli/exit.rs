@@ -16,6 +16,8 @@ pub const UNKNOWN: u8 = 4;
 pub const FUNDS: u8 = 5;
 /// Refused for safety.
 pub const REFUSED: u8 = 6;
+/// The database is damaged; nothing was done with it.
+pub const DAMAGED: u8 = 7;
 
 /// Whether a request that broke off may have moved money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub fn of_code(code: Code, effect: Effect) -> u8 {
         (Code::Unknown, _) => UNKNOWN,
         (Code::InsufficientFunds, _) => FUNDS,
         (Code::Refused, _) => REFUSED,
+        (Code::Damaged, _) => DAMAGED,
         // A defect does not tell how far the request came.
         (Code::Internal, Effect::Money) => UNKNOWN,
         (Code::Internal, Effect::Harmless) => FAILED,
@@ -82,6 +85,7 @@ mod tests {
             (Code::Locked, 3, 3),
             (Code::InsufficientFunds, 5, 5),
             (Code::Refused, 6, 6),
+            (Code::Damaged, 7, 7),
             (Code::Failed, 1, 1),
             (Code::Unknown, 4, 4),
             (Code::PeerUnavailable, 1, 1),

@@ -28,7 +28,7 @@ impl Output {
         !self.json
     }
 
-    /// The API's answer as it came, or what `text` makes of it.
+    /// The API's answer, or what `text` makes of it.
     pub(super) fn reply<T>(&self, reply: &Reply<T>, text: impl FnOnce(&T) -> String) {
         if self.json { self.json(&reply.json) } else { self.text(&text(&reply.value)) }
     }

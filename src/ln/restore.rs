@@ -89,8 +89,8 @@ pub enum RestoreError {
     },
     /// What was read contradicts itself.
     #[error(
-        "the stored channels cannot be used: {0}. Nothing was sent to any peer. Do not start with an older copy of the \
-         database: an old channel state can cost the channel's whole balance. See “recovery” in the README"
+        "the stored channels cannot be used: {0}. Do not start with an older copy of the database: an old channel state \
+         can cost the channel's whole balance. See “recovery” in the README"
     )]
     Damaged(String),
     /// No random numbers.

@@ -26,6 +26,8 @@ pub enum Code {
     PeerUnavailable,
     /// The token is missing or wrong (TCP only).
     Unauthorized,
+    /// What lies on the disk is not what was written there; nothing is done with it.
+    Damaged,
     /// A defect or a failing disk; the message says what it means for the money.
     Internal,
 }

@@ -26,26 +26,37 @@ const REFUSED: i32 = 6;
 /// Whether the node waits for its owner, and why.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
-    why: Mutex<Option<String>>,
+    held: Mutex<Option<Held>>,
     freed: Notify,
 }
 
+/// Why it waits, and for what.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) why: String,
+    pub(super) ways_out: String,
+    /// Of everything that is refused meanwhile.
+    pub(super) code: Code,
+}
+
+impl Held {
+    pub(super) fn refusal(self) -> NodeError {
+        NodeError::new(self.code, self.why).hint(self.ways_out)
+    }
+}
+
 impl Hold {
-    pub(super) fn why(&self) -> Option<String> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn held(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, why: Option<String>) {
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
-    }
-
-    pub(super) fn refusal(why: &str) -> NodeError {
-        NodeError::new(Code::Refused, why).hint(WAYS_OUT)
+    pub(super) fn set(&self, held: Option<Held>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
 
 /// What an owner of an older copy can do.
-pub(super) const WAYS_OUT: &str = "if there is a newer copy, stop this node and bring that one, whole. If there is none: \
+const WAYS_OUT: &str = "if there is a newer copy, stop this node and bring that one, whole. If there is none: \
      `lightnode recover` gives the channels up, has their peers close them and brings the money back on-chain";
 
 /// How to go on with what is on the disk.
@@ -72,7 +83,7 @@ impl Node {
                     mark.display()
                 );
                 tracing::error!("{why}. {WAYS_OUT}");
-                self.0.hold.set(Some(why));
+                self.0.hold.set(Some(Held { why, ways_out: WAYS_OUT.into(), code: Code::Refused }));
                 tokio::select! {
                     () = self.0.hold.freed.notified() => {}
                     _ = self.0.tasks.shutdown().wait() => return Ok(None),
@@ -94,7 +105,11 @@ impl Node {
 
     /// `recover`: the owner of an older copy gives its channels up.
     pub async fn recover(&self) -> Answer<Done> {
-        if self.0.hold.why().is_none() {
+        let held = self.0.hold.held();
+        if let Some(held) = held.clone().filter(|held| held.code == Code::Damaged) {
+            return Err(held.refusal());
+        }
+        if held.is_none() {
             let nothing = "nothing is to be recovered: the node runs with the newest state that is known";
             return Err(NodeError::new(Code::BadRequest, nothing).hint("`lightnode status` shows how it stands"));
         }

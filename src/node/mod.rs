@@ -6,6 +6,7 @@
 mod audit;
 mod channels;
 pub mod check;
+mod damage;
 pub mod error;
 mod fees;
 mod hold;
@@ -119,8 +120,8 @@ impl Node {
 
     /// What can be looked at.
     fn parts(&self) -> Answer<&Parts> {
-        if let Some(why) = self.0.hold.why() {
-            return Err(Hold::refusal(&why));
+        if let Some(held) = self.0.hold.held() {
+            return Err(held.refusal());
         }
         self.0.restored.get().ok_or_else(|| {
             let starting = || NodeError::new(Code::NotReady, "the node is starting: it reads its channels");

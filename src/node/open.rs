@@ -4,9 +4,10 @@
 use tokio::sync::oneshot;
 
 use super::Node;
+use super::damage::{damaged, refuse_lost};
 use super::error::{Code, NodeError};
 use super::locked::Gate;
-use super::recovery::refuse_half_restored;
+use super::recovery::{is_restoring, refuse_half_restored};
 use crate::config::Config;
 use crate::crash::{self, Point};
 use crate::keys::{Kept, Passphrase, Seed, SeedError};
@@ -36,8 +37,11 @@ pub fn open(config: Config, tasks: Tasks) -> Result<Opened, NodeError> {
         true => Kept::read(dir).map_err(refused)?,
         false => create(&config)?,
     };
-    let store = Store::open(dir, config.network, kept.fingerprint())
-        .map_err(|error| NodeError::new(Code::Refused, error.to_string()))?;
+    refuse_lost(&config, is_restoring(&config))?;
+    let store = Store::open(dir, config.network, kept.fingerprint()).map_err(|error| match error.is_damage() {
+        true => damaged(&config, &format!("{error}. It was not changed")),
+        false => NodeError::new(Code::Refused, error.to_string()),
+    })?;
     crash::passes(Point::DatabaseMade);
     let (key, gate) = match kept {
         Kept::Open(seed) => (Key::Seed(seed), None),

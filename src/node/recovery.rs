@@ -9,7 +9,7 @@ use bitcoin::hex::DisplayHex;
 
 use super::error::{Code, NodeError};
 use super::hold::BEHIND;
-use super::views::{BackupMade, BackupState, LostChannel, RecoveryState};
+use super::views::{BackupMade, BackupState, Done, LostChannel, RecoveryState};
 use super::{Answer, Node, Parts};
 use crate::config::Config;
 use crate::crash::{self, Point};
@@ -22,10 +22,13 @@ use crate::ln::recovery::{Lost, Record, give_up};
 use crate::ln::restore::{Ground, Restored};
 use crate::ln::vault;
 use crate::store::Store;
+use crate::text::escape;
 use crate::wallet::Wallet;
 
 /// What `init --restore` leaves for the first start: a backup, or an empty file for the words alone.
 const RESTORE_FILE: &str = "restore";
+/// Fewer digits of a channel's id name nothing.
+const SHORTEST_ID: usize = 8;
 
 /// Leaves a restore to be taken up by the first start; how many channels the backup names. Checks the backup first.
 pub fn prepare_restore(config: &Config, words: &str, backup: Option<&[u8]>) -> Result<usize, NodeError> {
@@ -41,9 +44,14 @@ pub fn prepare_restore(config: &Config, words: &str, backup: Option<&[u8]>) -> R
     Ok(count)
 }
 
+/// Something is to be restored at this start.
+pub(super) fn is_restoring(config: &Config) -> bool {
+    config.data_dir.join(RESTORE_FILE).exists()
+}
+
 /// Where an `init --restore` was cut off before it had written the seed, no new one is made unasked.
 pub(super) fn refuse_half_restored(config: &Config) -> Result<(), NodeError> {
-    if !config.data_dir.join(RESTORE_FILE).exists() {
+    if !is_restoring(config) {
         return Ok(());
     }
     let message = "`lightnode init --restore` was cut off here before it had written the seed";
@@ -97,11 +105,7 @@ pub(super) fn give_channels_up(
     ledger: &Ledger,
     why: &str,
 ) -> Result<(), NodeError> {
-    let broken = |what: &str| {
-        let what = what.to_owned();
-        move |error: &dyn std::error::Error| NodeError::new(Code::Internal, format!("could not {what}: {error}"))
-    };
-    let machine = engine::restore(store, config.network).map_err(|error| broken("take up the chain")(&error))?;
+    let machine = engine::restore(store, config.network)?;
     // Nobody reads what is asked for: all of this is only looked at.
     let (inbox, _watches) = WatchInbox::new();
     let master = seed.wallet_xprv(config.network);
@@ -118,7 +122,7 @@ pub(super) fn give_channels_up(
         behind: super::hold::behind(store.clone()),
         halt: vault::halt,
     };
-    let (restored, _packages) = Restored::restore(ground).map_err(|error| broken("read the channels")(&error))?;
+    let (restored, _packages) = Restored::restore(ground)?;
     let payments: Vec<String> = ledger.open_sends()?.into_iter().map(|record| record.id).collect();
     let record = give_up(store, restored, why, &payments, BEHIND)?;
     tracing::warn!(
@@ -144,22 +148,24 @@ impl Parts {
         })
     }
 
-    fn lost(&self, Lost { channel, closed }: &Lost) -> LostChannel {
+    fn lost(&self, lost: &Lost) -> LostChannel {
+        let Lost { channel, closed, abandoned } = lost;
         let waits_for = match closed {
-            Some(_) => None,
-            None if self.ln.presence.is_connected(&channel.peer) => {
+            _ if !lost.is_awaited() => None,
+            _ if self.ln.presence.is_connected(&channel.peer) => {
                 Some("its peer was asked to close it; the close has to be confirmed".to_owned())
             }
-            None if channel.addresses.is_empty() => {
+            _ if channel.addresses.is_empty() => {
                 Some(format!("its peer, whose address is not known: `lightnode peer add {}@HOST:PORT`", channel.peer))
             }
-            None => Some(format!("its peer to be reached at {}", channel.addresses.join(" or "))),
+            _ => Some(format!("its peer to be reached at {}", channel.addresses.join(" or "))),
         };
         LostChannel {
             channel_id: channel.channel_id.clone(),
             peer: channel.peer.to_string(),
             capacity_sat: channel.capacity_sat,
             closing_txid: closed.map(|closed| closed.txid.to_string()),
+            abandoned_at: *abandoned,
             waits_for,
         }
     }
@@ -179,7 +185,8 @@ impl RecoveryState {
     /// What is left to be done, in a line for `status`; `None`: only what peers may still close by themselves is looked
     /// for, and the node is as good as any.
     pub(super) fn summary(&self) -> Option<String> {
-        let open = self.channels.iter().filter(|channel| channel.closing_txid.is_none()).count();
+        let awaited = |channel: &&LostChannel| channel.closing_txid.is_none() && channel.abandoned_at.is_none();
+        let open = self.channels.iter().filter(awaited).count();
         let mut parts = Vec::new();
         if open > 0 {
             parts.push(format!("{open} of {} channels are not closed by their peers yet", self.channels.len()));
@@ -218,6 +225,38 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Ends the wait for the close of a lost channel, named by its id or the beginning of it.
+    pub async fn abandon(&self, id: String) -> Answer<Done> {
+        let nothing = || NodeError::new(Code::BadRequest, "no recovery is under way, so nothing is waited for");
+        let recovery = self.parts()?.recovery.clone().ok_or_else(nothing)?;
+        let record = recovery.state().ok_or_else(nothing)?;
+        let wanted = id.trim().to_ascii_lowercase();
+        let named = |lost: &&Lost| wanted.len() >= SHORTEST_ID && lost.channel.channel_id.starts_with(&wanted);
+        let lost = match &record.channels.iter().filter(named).collect::<Vec<_>>()[..] {
+            [one] => (*one).clone(),
+            [] => {
+                let message = format!("no channel of the recovery has the id {}", escape(&wanted));
+                return Err(NodeError::new(Code::NotFound, message).hint("`lightnode status` lists them"));
+            }
+            _ => return Err(NodeError::new(Code::BadRequest, "several channels begin so: give more of the id")),
+        };
+        let channel = lost.channel.channel_id;
+        if let Some(closed) = lost.closed {
+            let message = format!("channel {channel:.12} is closed by {}: its money is on its way", closed.txid);
+            return Err(NodeError::new(Code::Refused, message).hint("`lightnode status` shows how far it has come"));
+        }
+        let (shown, sat) = (channel.clone(), lost.channel.capacity_sat);
+        let changed = self.blocking(move |_| Ok(recovery.abandon(&channel)?)).await?;
+        tracing::warn!(channel = %shown, sat, changed, "a lost channel is abandoned by its owner");
+        let done = format!(
+            "channel {shown:.12} of {sat} sat is abandoned: its close is waited for no longer. If its peer closes it after \
+             all, a node restored from the words finds what that pays"
+        );
+        Ok(Done { done })
+    }
+}
+
 /// The backup's file as it was given, within bounds.
 pub fn read_backup(path: &Path) -> Result<Vec<u8>, NodeError> {
     let mut bytes = Vec::new();
@@ -236,6 +275,7 @@ mod tests {
             peer: "02".repeat(33),
             capacity_sat: 1000,
             closing_txid,
+            abandoned_at: None,
             waits_for: None,
         };
         let channels = std::iter::repeat_n(channel(None), open);
@@ -251,6 +291,9 @@ mod tests {
         let found = RecoveryState { found_sat: 5, ..state(0, 1) }.summary().unwrap();
         assert!(found.contains("5 sat") && found.contains("6 confirmations"), "{found}");
         assert!(state(0, 1).summary().unwrap().contains("on its way to the wallet"));
+        let mut one = state(2, 0);
+        one.channels[0].abandoned_at = Some(7);
+        assert!(one.summary().unwrap().contains("1 of 2 channels"), "{:?}", one.summary());
         // With the words alone: two weeks of blocks in which the node is as any other.
         let looking = RecoveryState { looking: true, ..state(0, 0) };
         assert!(looking.summary().is_some());

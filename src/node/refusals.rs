@@ -1,6 +1,8 @@
 //! Errors of the rooms below, with the code that programs go by and a hint for people.
 
 use super::error::{Code, NodeError};
+use crate::engine;
+use crate::ln;
 use crate::ln::channels::{CloseError, OpenError};
 use crate::ln::decode::DecodeError;
 use crate::ln::peers::{ConnectError, ForgetError};
@@ -26,8 +28,14 @@ pub(super) fn halted(why: &str) -> NodeError {
     NodeError::new(Code::Refused, format!("the node is halted and begins nothing new: {why}")).hint(DISK)
 }
 
+/// What to do about a database that is not as it was written, once the node runs.
+const DAMAGE: &str = "stop the node and start it again: it looks at all of the database, and says what to do";
+
 impl From<StoreError> for NodeError {
     fn from(error: StoreError) -> Self {
+        if error.is_damage() {
+            return Self::new(Code::Damaged, error.to_string()).hint(DAMAGE);
+        }
         if error.is_transient() {
             return Self::new(Code::Refused, error.to_string()).hint(DISK);
         }
@@ -47,9 +55,29 @@ impl From<WalletError> for NodeError {
             WalletError::Dust { .. } | WalletError::FeeTooLow { .. } | WalletError::OtherNetwork { .. } => {
                 Self::new(Code::BadRequest, message)
             }
+            WalletError::Load(_) => Self::new(Code::Damaged, message),
             WalletError::FeeTooHigh { .. } | WalletError::Coin { .. } => Self::new(Code::Refused, message),
-            WalletError::Load(_) | WalletError::Build(_) | WalletError::Sign(_) | WalletError::Chain(_) => {
-                Self::new(Code::Internal, message)
+            WalletError::Build(_) | WalletError::Sign(_) | WalletError::Chain(_) => Self::new(Code::Internal, message),
+        }
+    }
+}
+
+impl From<ln::restore::RestoreError> for NodeError {
+    fn from(error: ln::restore::RestoreError) -> Self {
+        let code = match error {
+            ln::restore::RestoreError::Damaged(_) => Code::Damaged,
+            _ => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<engine::RestoreError> for NodeError {
+    fn from(error: engine::RestoreError) -> Self {
+        match error {
+            engine::RestoreError::Store(error) => error.into(),
+            error @ (engine::RestoreError::Headers(_) | engine::RestoreError::Told(_)) => {
+                Self::new(Code::Damaged, format!("the stored chain cannot be taken up again: {error}"))
             }
         }
     }

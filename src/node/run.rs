@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::damage::damaged;
 use super::error::{Code, NodeError};
 use super::hold::{Turn, behind};
 use super::open::{Key, Opened};
@@ -73,6 +74,9 @@ impl Opened {
             () = self.store.well() => {}
             _ = shutdown.wait() => return Ok(()),
         }
+        if node.is_damaged(&self.store).await? {
+            return Ok(());
+        }
         let Some(turn) = node.turn(&self.store).await? else { return Ok(()) };
         let listening =
             Listening::bind(&node.config().node.listen).await.map_err(|error| failed("listen for peers", &error))?;
@@ -84,7 +88,14 @@ impl Opened {
         };
         let restoring = node.clone();
         let begun = tokio::task::spawn_blocking(move || Self::restore(&restoring, &seed, store, listening, turn)).await;
-        let ready = begun.map_err(|error| failed("restore the node", &error))??;
+        let ready = match begun.map_err(|error| failed("restore the node", &error))? {
+            // All pages are whole, and what they say makes no sense.
+            Err(error) if error.code == Code::Damaged => {
+                node.halt_damaged(damaged(node.config(), &error.message)).await;
+                return Ok(());
+            }
+            ready => ready?,
+        };
         tokio::select! {
             started = start(&node, ready) => started,
             _ = shutdown.wait() => Ok(()),
@@ -103,7 +114,7 @@ impl Opened {
         let mark = Arc::new(store.begin_mark(config.mark_dir.as_deref())?);
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
-        let machine = engine::restore(&store, config.network).map_err(|error| failed("take up the chain", &error))?;
+        let machine = engine::restore(&store, config.network)?;
         let tip = machine.tree().header_at(machine.tree().height());
         let caution = Caution::new(&config.alarms, tip.map_or(0, |header| header.time));
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
@@ -120,8 +131,7 @@ impl Opened {
             behind: behind(store.clone()),
             halt: vault::halt,
         };
-        let (restored, packages) =
-            Restored::restore(ground).map_err(|error| NodeError::new(Code::Internal, error.to_string()))?;
+        let (restored, packages) = Restored::restore(ground)?;
         let purposes = Arc::new(Purposes::new(wallet.clone(), restored.ln().chain_monitor.clone()));
         let recovery = Recovery::open(&store, restored.ln(), &inbox)?;
         let mut listeners: Vec<Arc<dyn Listener>> =

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::channels::word;
-use super::hold::WAYS_OUT;
+use super::hold::Held;
 use super::views::{AlarmView, ChannelCounts, LeastCovered, RecoveryState, State, Status, Tip};
 use super::{Answer, Node, Parts, servers};
 use crate::clock::{self, unix_now};
@@ -73,8 +73,8 @@ impl Node {
 
     fn starting(&self) -> Status {
         let config = self.config();
-        let (state, waits_for) = match (self.0.hold.why(), self.gate()) {
-            (Some(why), _) => (State::Halted(why), vec![WAYS_OUT.into()]),
+        let (state, waits_for) = match (self.0.hold.held(), self.gate()) {
+            (Some(Held { why, ways_out, .. }), _) => (State::Halted(why), vec![ways_out]),
             (None, Some(gate)) => (State::Locked, gate.waits()),
             (None, None) => (State::Starting, vec!["its channels to be read from the disk".into()]),
         };

@@ -75,6 +75,14 @@ pub enum StoreError {
         /// The present one.
         known: u32,
     },
+    /// Not as it was written.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Not a database of ours.
     #[error("{} is not a lightnode database ({why}). Nothing was changed: move it away or choose another data directory", path.display())]
     Foreign {
@@ -139,6 +147,15 @@ impl StoreError {
         Self::Broken { what, why: why.into() }
     }
 
+    /// True when what lies on the disk is not what was written there.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Sqlite { source, .. } => by_damage(source),
+            _ => false,
+        }
+    }
+
     /// True when it is the disk that refuses: the same may succeed when it is well again ([`super::Store::insist`]).
     pub fn is_transient(&self) -> bool {
         match self {
@@ -147,6 +164,11 @@ impl StoreError {
             _ => false,
         }
     }
+}
+
+/// Pages that do not belong together.
+pub(super) fn by_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// The disk is full, busy, read-only or broken.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bitcoin::Network;
+use rusqlite::config::DbConfig;
 
 use super::health::Health;
 use super::lock::DirLock;
@@ -25,6 +26,30 @@ impl Store {
         let (writer, kv) = (Writer::absent(), Arc::new(kv::Held::default()));
         let health = Arc::new(Health::new());
         Ok(Some(Self(Arc::new(Inner { readers, writer, kv, health, lock: Mutex::new(lock), path, migrated: false }))))
+    }
+
+    /// What is wrong with the pages of the database, in words; `None`: nothing. Reads all of them, and nothing else of the
+    /// node may have begun: where something is wrong, not a byte of the file changes any more, also not at the end.
+    pub fn damage(&self) -> Result<Option<String>, StoreError> {
+        let looked = self.read(|connection| {
+            connection
+                .prepare("PRAGMA quick_check(5)")?
+                .query_map([], |row| row.get::<_, String>(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let wrong = match looked {
+            Ok(lines) => lines.into_iter().filter(|line| line != "ok").collect(),
+            Err(error) if error.is_damage() => vec![error.to_string()],
+            Err(error) => return Err(error),
+        };
+        if wrong.is_empty() {
+            return Ok(None);
+        }
+        // The log stays beside it as it is.
+        self.write("leave the log", |tx| {
+            tx.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
+        })?;
+        Ok(Some(wrong.join("; ")))
     }
 
     /// What SQLite finds wrong with the file, and rows that refer to nothing; empty when all is well. Reads every page.

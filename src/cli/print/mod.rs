@@ -18,7 +18,7 @@ pub(super) use database::database;
 pub(super) use fees::fees;
 pub(super) use money::{address, balance, decoded, invoice, sent};
 pub(super) use servers::{changed_key, servers, trusted};
-pub(super) use status::{backup, status};
+pub(super) use status::{abandoning, backup, status};
 
 use crate::text::escape_whole;
 

@@ -3,9 +3,9 @@
 use super::layout::Pairs;
 use super::{count, safe, verbatim};
 use crate::amount::{grouped, sat};
-use crate::api::types::{Server, State, Status};
+use crate::api::types::{LostChannel, Server, State, Status};
 use crate::cli::backup::Written;
-use crate::cli::when::{relative, span};
+use crate::cli::when::{relative, span, utc};
 
 pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     let (state, why) = match &status.state {
@@ -95,9 +95,10 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
         }
     }
     for (index, lost) in status.recovery.iter().flat_map(|recovery| &recovery.channels).enumerate() {
-        let state = match &lost.closing_txid {
-            Some(txid) => format!("closed by {}", verbatim(txid)),
-            None => "not closed by its peer yet".to_owned(),
+        let state = match (&lost.closing_txid, lost.abandoned_at) {
+            (Some(txid), _) => format!("closed by {}", verbatim(txid)),
+            (None, Some(at)) => format!("abandoned by you, {}", utc(at)),
+            (None, None) => "not closed by its peer yet".to_owned(),
         };
         let text = format!("channel {:.12} of {}: {state}", verbatim(&lost.channel_id), sat(lost.capacity_sat));
         pairs.add(if index == 0 { "given up" } else { "" }, text);
@@ -113,6 +114,20 @@ pub(in crate::cli) fn status(status: &Status, now: u64) -> String {
     let up = span(now.saturating_sub(status.started_at));
     pairs.add("version", format!("lightnode {}, up {up}", safe(&status.version)));
     pairs.draw()
+}
+
+/// What `recovery abandon` gives up, and the question.
+pub(in crate::cli) fn abandoning(lost: &LostChannel) -> String {
+    format!(
+        "Channel {:.12} of {} with {} is not closed by its peer. What is yours in it, up to all of it, stays there until it is.\n\
+         If you abandon it, this node waits no longer. Should the peer close it after that, this node does not notice what\n\
+         the close pays; a node that is restored from the 24 words later finds it.\n\
+         {}Type yes to abandon it:",
+        verbatim(&lost.channel_id),
+        sat(lost.capacity_sat),
+        verbatim(&lost.peer),
+        lost.waits_for.as_deref().map(|what| format!("It waits for {}.\n", safe(what))).unwrap_or_default()
+    )
 }
 
 /// `backup`

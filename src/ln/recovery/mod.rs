@@ -10,6 +10,8 @@
 //!   each other for ever.
 //! - What such a close pays us lies on a static script of the seed (`scripts`), with the next block to spend.
 //!   Payments that were under way in it are the peer's to settle or to keep.
+//! - A recovery ends when all is closed, found and swept, or abandoned by its owner: a peer may be gone for good. From
+//!   then on nothing is followed any more; a later restore from the words finds what a late close has paid.
 //! - A close counts from its sixth confirmation, as with LDK's monitors: what a reorganisation takes back was never
 //!   handed to the sweeper, whose transaction it would spoil.
 //!
@@ -65,7 +67,7 @@ impl Recovery {
     pub fn open(store: &Store, ln: &Ln, inbox: &WatchInbox) -> Result<Option<Arc<Self>>, StoreError> {
         let Some(record) = Record::load(store)? else { return Ok(None) };
         let Scripts { anchors, all } = Scripts::of(&ln.keys);
-        for Lost { channel, .. } in &record.channels {
+        for Lost { channel, .. } in record.channels.iter().filter(|lost| lost.is_awaited()) {
             let known = store.peers()?.iter().any(|peer| peer.node_id == channel.peer);
             if let (Some(address), false) = (channel.addresses.first(), known) {
                 store.add_peer(channel.peer, address, now().as_secs())?;
@@ -91,6 +93,19 @@ impl Recovery {
     /// How far it has come; `None` once it is over.
     pub fn state(&self) -> Option<Record> {
         self.record().clone()
+    }
+
+    /// The owner waits no longer for the close of this channel. Durable when it returns; false: it is not waited for.
+    pub fn abandon(&self, channel_id: &str) -> Result<bool, StoreError> {
+        let mut held = self.record();
+        let Some(mut record) = held.clone() else { return Ok(false) };
+        let changed = record.abandon(channel_id, now().as_secs());
+        if changed {
+            record.save(&self.store)?;
+            *held = Some(record);
+            self.wake.notify_one();
+        }
+        Ok(changed)
     }
 
     fn follow(&self, script: ScriptBuf) {
@@ -176,7 +191,7 @@ impl Recovery {
         loop {
             tokio::time::sleep(DIAL_AGAIN).await;
             let open: Vec<Lost> = self.state().map(|record| record.channels).unwrap_or_default();
-            for Lost { channel, .. } in open.iter().filter(|lost| lost.closed.is_none()) {
+            for Lost { channel, .. } in open.iter().filter(|lost| lost.is_awaited()) {
                 for address in channel.addresses.iter().skip(1).filter_map(|text| text.parse::<HostPort>().ok()) {
                     if peers.is_connected(&channel.peer) || peers.connect(channel.peer, &address).await.is_ok() {
                         break;

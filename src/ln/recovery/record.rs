@@ -38,6 +38,20 @@ pub struct Record {
 pub struct Lost {
     pub channel: Channel,
     pub closed: Option<Closed>,
+    /// When its owner gave up waiting for its close (Unix seconds). A close that is seen all the same counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<u64>,
+}
+
+impl Lost {
+    fn new(channel: Channel) -> Self {
+        Self { channel, closed: None, abandoned: None }
+    }
+
+    /// True while its close is waited for.
+    pub fn is_awaited(&self) -> bool {
+        self.closed.is_none() && self.abandoned.is_none()
+    }
 }
 
 /// The transaction that spent the channel's output.
@@ -88,7 +102,7 @@ pub(super) struct News {
 impl Record {
     /// Channels that are known, to be closed by their peers.
     pub fn given_up(why: String, since: u64, channels: Vec<Channel>) -> Self {
-        let channels = channels.into_iter().map(|channel| Lost { channel, closed: None }).collect();
+        let channels = channels.into_iter().map(Lost::new).collect();
         Self { why, since, channels, look: Look::Off, found: Vec::new() }
     }
 
@@ -203,6 +217,13 @@ impl Record {
         changed
     }
 
+    /// The owner waits no longer for the close of this channel; true when that is new.
+    pub(super) fn abandon(&mut self, channel_id: &str, now: u64) -> bool {
+        let mut awaited =
+            self.channels.iter_mut().filter(|lost| lost.channel.channel_id == channel_id && lost.is_awaited());
+        awaited.next().map(|lost| lost.abandoned = Some(now)).is_some()
+    }
+
     /// Outputs that the sweeper is to have now.
     pub(super) fn due(&self, tip: u32) -> Vec<Found> {
         let due = |found: &&Found| !found.handed && found.spent.is_none() && is_final(found.height, tip);
@@ -221,7 +242,10 @@ impl Record {
 
     /// True when nothing is left to be found, and what was found is spent or with the sweeper.
     pub(super) fn is_complete(&self, tip: u32) -> bool {
-        let closed = |lost: &Lost| lost.closed.is_some_and(|closed| is_final(closed.height, tip));
+        let closed = |lost: &Lost| match lost.closed {
+            Some(closed) => is_final(closed.height, tip),
+            None => lost.abandoned.is_some(),
+        };
         let over = |found: &Found| found.handed || found.spent.is_some_and(|spent| is_final(spent, tip));
         !self.looks() && self.channels.iter().all(closed) && self.found.iter().all(over)
     }
@@ -324,6 +348,25 @@ mod tests {
         // And if that spend leaves the chain, it is ours again.
         record.forked(102);
         assert_eq!(record.due(200).len(), 1);
+    }
+
+    #[test]
+    fn a_channel_that_is_abandoned_is_not_waited_for_and_its_close_still_counts() {
+        let (mut record, funding) = one_channel();
+        let id = record.channels[0].channel.channel_id.clone();
+        assert!(!record.abandon("another", 7) && !record.is_complete(100));
+        assert!(record.abandon(&id, 7) && !record.abandon(&id, 8));
+        assert_eq!(record.channels[0].abandoned, Some(7));
+        assert!(record.is_complete(100));
+        // Its peer closes before the recovery has ended.
+        let (script, scripts) = ours();
+        record.block(&spend(&[funding], &script), 100, &scripts);
+        assert!(!record.is_complete(105));
+        assert_eq!(record.due(105).len(), 1);
+        // What is closed cannot be abandoned: its money is on its way.
+        let (mut record, funding) = one_channel();
+        record.block(&spend(&[funding], &script), 100, &scripts);
+        assert!(!record.abandon(&id, 7));
     }
 
     #[test]

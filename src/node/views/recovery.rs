@@ -25,6 +25,9 @@ pub struct LostChannel {
     pub capacity_sat: u64,
     /// What closed it, once that is in a block.
     pub closing_txid: Option<String>,
+    /// When its owner gave up waiting for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandoned_at: Option<u64>,
     /// In words.
     pub waits_for: Option<String>,
 }

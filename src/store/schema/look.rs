@@ -39,7 +39,9 @@ pub(in crate::store) fn look(path: &Path) -> Result<Option<Seen>, StoreError> {
     let version = match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)) {
         Ok(version) => version,
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            return Err(foreign("it is not an SQLite file"));
+            let why =
+                "it does not begin as a database does: its beginning is overwritten, or another file lies in its place";
+            return Err(StoreError::Damaged { path: path.to_owned(), why: why.into() });
         }
         Err(error) => return Err(StoreError::sqlite(OPEN)(error)),
     };
