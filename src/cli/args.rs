@@ -98,7 +98,7 @@ pub enum Command {
     Recover,
     /// Looks after a recovery that is under way
     #[command(subcommand)]
-    Recovery(Recovery),
+    Recovery(super::recovery::Recovery),
     /// Lists the servers: what each is told, what speaks against it, and bans
     Servers(Servers),
     /// Sets, changes or removes the passphrase of the seed
@@ -311,21 +311,6 @@ pub struct Show {
 pub struct Backup {
     /// Where to [default: only where the configuration says, backup.path and backup.command]
     pub path: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Recovery {
-    /// Waits no longer for a lost channel, whose peer does not close it: the way to end a recovery that cannot end
-    Abandon(Abandon),
-}
-
-#[derive(Debug, Args)]
-pub struct Abandon {
-    /// The channel's id, or its first 8 digits or more
-    pub channel: String,
-    /// Does not ask
-    #[arg(long)]
-    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::{self, Chain, Command, Peer as PeerCommand, Recovery, ServersCommand};
+use super::args::{self, Chain, Command, Peer as PeerCommand, ServersCommand};
 use super::client::{Client, ClientError, Reply, segment};
 use super::exit::{self, Effect, Failure};
 use super::output::Output;
@@ -82,7 +82,7 @@ async fn dispatch(command: &Command, client: &Client, config: &Config, output: O
             let asked = Asked { path: "/v1/recover", what: "giving the channels up", effect: Effect::Harmless };
             post(client, output, asked, &serde_json::json!({}), done).await
         }
-        Command::Recovery(Recovery::Abandon(args)) => recovery::abandon(client, output, args).await,
+        Command::Recovery(recovery::Recovery::Abandon(args)) => recovery::abandon(client, output, args).await,
         Command::Servers(args) => match &args.command {
             None => {
                 let draw = |all: &Vec<ServerDetail>| print::servers(all, now(), verbose);

@@ -3,7 +3,8 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
-use super::args;
+use clap::{Args, Subcommand};
+
 use super::client::{Client, ClientError, segment};
 use super::exit::{DONE, Effect, Failure};
 use super::output::Output;
@@ -13,7 +14,22 @@ use crate::api::types::{Code, Done, LostChannel, NodeError, Status};
 
 const QUICK: Duration = Duration::from_secs(30);
 
-pub(super) async fn abandon(client: &Client, output: Output, args: &args::Abandon) -> Result<u8, Failure> {
+#[derive(Debug, Subcommand)]
+pub enum Recovery {
+    /// Waits no longer for a lost channel, whose peer does not close it: the way to end a recovery that cannot end
+    Abandon(Abandon),
+}
+
+#[derive(Debug, Args)]
+pub struct Abandon {
+    /// The channel's id, or its first 8 digits or more
+    pub channel: String,
+    /// Does not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+pub(super) async fn abandon(client: &Client, output: Output, args: &Abandon) -> Result<u8, Failure> {
     let failed = |error: ClientError| error.failure(Effect::Harmless);
     if !args.yes {
         if !output.for_people() || !io::stdin().is_terminal() {
