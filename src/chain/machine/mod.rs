@@ -241,9 +241,10 @@ impl Machine {
     }
 
     /// Has the records removed that nobody needs. What is stored says after a crash which blocks were told beyond the
-    /// last tip, so they stay until a tip is told.
+    /// last tip, so they stay until everything that is proven is told, and a tip with it.
     fn forget(&mut self) {
-        if !self.given_up.is_empty() && self.delivery.is_level() {
+        let told = || self.delivery.is_level() && self.facts.next_due(u32::MAX).is_none();
+        if !self.given_up.is_empty() && told() {
             let scripts = std::mem::take(&mut self.given_up).into_iter().collect();
             self.actions.push_back(Action::ForgetHistories(scripts));
         }

@@ -336,3 +336,17 @@ fn what_is_stored_of_a_script_stays_until_a_tip_covers_what_was_told_of_it_and_w
         assert_eq!(world.store.records.contains_key(&hash_of(2)), again);
     }
 }
+
+#[test]
+fn what_is_proven_and_untold_when_its_script_is_given_up_is_stored_until_it_is_told() {
+    let mut world = World::new(Node::new(5), &[(2, LIGHTNING)], 1);
+    world.node.mine(&[deposit(1, &[2])]);
+    world.push(true);
+    while world.answer_one() {}
+    assert!(world.listener.confirmed.is_empty() && world.store.records.contains_key(&hash_of(2)));
+    world.unwatch(2, LIGHTNING);
+    // The listener asserts that what it is told is stored.
+    world.settle();
+    assert_eq!(world.listener.confirmed.len(), 1);
+    assert!(!world.store.records.contains_key(&hash_of(2)));
+}
