@@ -197,13 +197,14 @@ fn a_log_with_half_a_write_behind_what_was_acknowledged_is_survived() {
 }
 
 #[test]
-fn a_log_without_its_index_is_read_again() {
+fn a_log_beside_an_index_of_another_time_is_read_as_it_lies() {
     let world = World::new();
     let mut alice = Daemon::new(&world, "alice").started();
     alice.funded(&world, DEPOSIT);
     let invoice = alice.invoice("1000");
     alice.kill();
-    fs::remove_file(alice.folder().join("lightnode.db-shm")).expect("the index of the log");
+    // As a version that still wrote the index may have left one.
+    fs::write(alice.folder().join("lightnode.db-shm"), [0xa5; 32 << 10]).expect("the test's own folder");
     alice.start();
     alice.ready();
     assert_eq!(alice.balance("onchain_confirmed_sat"), DEPOSIT);

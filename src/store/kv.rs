@@ -23,7 +23,7 @@ use lightning::util::persist::{KVStore, KVStoreSync, NETWORK_GRAPH_PERSISTENCE_K
 use rusqlite::Connection;
 
 use super::debounce::{Debounce, Due};
-use super::{Store, StoreError, locked, values};
+use super::{Store, StoreError, locked, series, values};
 
 /// Caches are written at most this often; large ones less often.
 const CACHE_INTERVAL: Duration = Duration::from_secs(600);
@@ -153,8 +153,11 @@ impl Store {
             "UPDATE kv SET primary_ns = ?4 || primary_ns
              WHERE primary_ns = ?1 AND secondary_ns = ?2 AND (?3 IS NULL OR key = ?3)",
             (primary, secondary, key, under),
-        )
-        .map(|_| ())
+        )?;
+        match key {
+            None => series::put_aside(tx, primary, secondary, under),
+            Some(_) => Ok(()),
+        }
     }
 }
 
@@ -181,12 +184,7 @@ impl KvStore {
     }
 
     fn keys(&self, primary: &str, secondary: &str) -> Result<Vec<String>, StoreError> {
-        self.store.read(|connection| {
-            connection
-                .prepare_cached("SELECT key FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2")?
-                .query_map((primary, secondary), |row| row.get(0))?
-                .collect()
-        })
+        self.store.read(|connection| values::keys(connection, primary, secondary))
     }
 
     fn hold(&self, key: Key, value: Option<Vec<u8>>) -> Result<(), StoreError> {

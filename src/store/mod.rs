@@ -31,6 +31,7 @@ mod pins;
 mod reader;
 mod reserve;
 mod schema;
+mod series;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

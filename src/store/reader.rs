@@ -51,10 +51,8 @@ impl Readers {
     }
 
     fn connect(&self) -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(
-            &self.path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags_and_vfs(&self.path, flags, super::schema::VFS)?;
         connection.busy_timeout(super::schema::BUSY)?;
         connection.pragma_update(None, "query_only", true)?;
         // Pages are shared through the operating system's cache; little is kept for each reader.

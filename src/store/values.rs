@@ -19,7 +19,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::kv::Key;
-use super::patch;
+use super::{patch, series};
 
 /// Values from this size on are patched, and padded to a multiple of [`PADDING`].
 const LARGE: usize = 2048;
@@ -37,6 +37,10 @@ struct Stored {
 
 /// Writes the value of a key: what is new of it, or all of it.
 pub(super) fn put(connection: &Connection, key: &Key, value: &[u8]) -> rusqlite::Result<()> {
+    if let Some(number) = series::number(key) {
+        delete_row(connection, key)?;
+        return series::put(connection, key, number, value);
+    }
     match value.len() >= LARGE && put_patch(connection, key, value)? {
         true => Ok(()),
         false => put_whole(connection, key, value),
@@ -132,6 +136,11 @@ fn padded(value: &[u8]) -> Cow<'_, [u8]> {
 
 /// The value of a key.
 pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Vec<u8>>> {
+    if let Some(number) = series::number(key) {
+        if let Some(value) = series::get(connection, key, number)? {
+            return Ok(Some(value));
+        }
+    }
     let Some(Stored { whole, patches, .. }) = stored(connection, key)? else { return Ok(None) };
     match patches {
         None => Ok(Some(whole)),
@@ -141,6 +150,23 @@ pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option
 
 /// Takes a key and its value away.
 pub(super) fn delete(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
+    if let Some(number) = series::number(key) {
+        series::delete(connection, key, number)?;
+    }
+    delete_row(connection, key)
+}
+
+/// The keys in these namespaces, in no order.
+pub(super) fn keys(connection: &Connection, primary: &str, secondary: &str) -> rusqlite::Result<Vec<String>> {
+    let mut keys = series::keys(connection, primary, secondary)?;
+    let mut rows = connection.prepare_cached("SELECT key FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2")?;
+    for key in rows.query_map((primary, secondary), |row| row.get(0))? {
+        keys.push(key?);
+    }
+    Ok(keys)
+}
+
+fn delete_row(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM kv WHERE primary_ns = ?1 AND secondary_ns = ?2 AND key = ?3")?
         .execute((&key.primary, &key.secondary, &key.key))

@@ -24,6 +24,8 @@ const SAMPLES: &[&str] = &[
      INSERT INTO closed_channel (channel, record) VALUES ('cc', '{}');",
     "INSERT INTO program (version, schema) VALUES ('0.0.9', 2);",
     "INSERT INTO kv_patch (seq, patches) VALUES (1, x'00');",
+    "INSERT INTO kv_series (primary_ns, secondary_ns) VALUES ('monitor_updates', 'm');
+     INSERT INTO kv_item (id, value) VALUES (1 << 40, x'01');",
 ];
 
 /// A database of the version with this many migrations, with its samples.

@@ -227,6 +227,46 @@ fn a_patch_that_does_not_fit_its_value_is_an_error_and_never_another_value() {
     assert!(error.to_string().contains("one/two/large does not fit together"), "{error}");
 }
 
+#[test]
+fn updates_of_monitors_are_kept_by_number_and_those_of_an_older_version_stay_in_sight() {
+    let (_dir, store) = fresh();
+    let kv = store.kv();
+    let names = ["monitor_updates", "m"];
+    let read = |key: &str| KVStoreSync::read(&*kv, names[0], names[1], key).ok();
+    let list = || {
+        let mut keys = KVStoreSync::list(&*kv, names[0], names[1]).unwrap();
+        keys.sort();
+        keys
+    };
+    store
+        .write("write as before", |tx| {
+            let rows = "INSERT INTO kv (primary_ns, secondary_ns, key, length, value) VALUES
+                            ('monitor_updates', 'm', '1', 1, x'01'), ('monitor_updates', 'm', '2', 1, x'02')";
+            tx.execute(rows, [])
+        })
+        .unwrap();
+    // The first is written anew; the last two are no plain numbers, and must not be taken for others.
+    let keys = ["1", "10", "1099511627775", "1099511627776", "010"];
+    for (at, key) in keys.iter().enumerate() {
+        KVStoreSync::write(&*kv, names[0], names[1], key, vec![at as u8 + 10]).unwrap();
+        KVStoreSync::write(&*kv, names[0], "n", key, vec![99]).unwrap();
+    }
+    assert_eq!(list(), ["010", "1", "10", "1099511627775", "1099511627776", "2"]);
+    assert_eq!(
+        (read("1"), read("2"), read("10"), read("010")),
+        (Some(vec![10]), Some(vec![2]), Some(vec![11]), Some(vec![14]))
+    );
+    assert_eq!(read("1099511627775"), Some(vec![12]));
+    for key in ["1", "2", "10", "1099511627775", "1099511627776"] {
+        KVStoreSync::remove(&*kv, names[0], names[1], key, false).unwrap();
+    }
+    assert_eq!((list(), read("1"), read("2")), (vec!["010".to_owned()], None, None));
+    assert_eq!(KVStoreSync::list(&*kv, names[0], "n").unwrap().len(), 5, "those of another monitor stay");
+    store.write("put aside", |tx| Store::kv_put_aside(tx, "monitor_updates", "n", None, "aside.")).unwrap();
+    assert!(KVStoreSync::list(&*kv, names[0], "n").unwrap().is_empty());
+    assert!(KVStoreSync::read(&*kv, names[0], "n", "10").is_err());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Write(u8, Vec<u8>),
