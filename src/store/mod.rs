@@ -80,7 +80,7 @@ struct Inner {
 impl Store {
     /// Opens the database in `dir`, making both when they are not there, and brings its schema up to date.
     ///
-    /// Refuses, and changes not one byte of the database, its log and the log's index, when another process has it, when
+    /// Refuses, and changes not one byte of the database and its log, when another process has it, when
     /// it is of another network or seed, or when a newer lightnode wrote it.
     pub fn open(dir: &Path, network: bitcoin::Network, seed_fingerprint: [u8; 4]) -> Result<Self, StoreError> {
         let lock = DirLock::take(dir)?;
