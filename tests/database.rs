@@ -182,6 +182,47 @@ fn what_is_wrong_is_said_in_words_with_what_to_do() {
     assert!(wrong(&ran.json()).contains_key("file"), "{ran:?}");
 }
 
+#[test]
+fn a_payment_that_the_channels_have_otherwise_than_the_book_is_found() {
+    let world = World::new();
+    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    pay(&alice, &bob, 20_000);
+    // Greeted anew, neither owes the other a word, and the next payment leaves at once.
+    alice.stop();
+    alice.start();
+    alice.ready();
+    alice.usable(1);
+    bob.usable(1);
+    let invoice = bob.invoice("30000");
+    bob.freeze();
+    let mut paying = alice.begin(&["pay", &invoice]);
+    let out = |channels: &Value| channels[0]["pending_htlcs"] == 1;
+    eventually("the payment on a commitment", || alice.json(&["channels"]), out);
+    alice.kill();
+    paying.wait().expect("the command ends");
+    let report = alice.json(&["db", "check"]);
+    assert!(report["ok"] == true && report.to_string().contains("1 payments under way"), "{report}");
+    database(&alice).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("an empty log");
+    fs::copy(alice.folder().join("lightnode.db"), alice.folder().join("whole")).expect("a copy");
+    for (damage, words) in [
+        (
+            "UPDATE payment SET record = replace(record, '30000000', '29999999') WHERE open = 1",
+            "30000000 msat, and stands",
+        ),
+        (
+            "UPDATE payment SET open = 0, record = replace(record, '\"pending\"', '\"failed\"') WHERE open = 1",
+            "but not open",
+        ),
+        ("UPDATE payment SET record = replace(record, '\"succeeded\"', '\"failed\"') WHERE side = 'send'", "was paid"),
+    ] {
+        database(&alice).execute_batch(damage).unwrap_or_else(|error| panic!("{damage}: {error}"));
+        let ran = alice.run(&["db", "check"]);
+        let found = wrong(&ran.json());
+        assert!(found.get("book").is_some_and(|said| said.contains(words)), "{damage}: {ran:?}");
+        fs::copy(alice.folder().join("whole"), alice.folder().join("lightnode.db")).expect("a copy");
+    }
+}
+
 /// Runs a command line as it was shown, with this on its stdin.
 fn as_shown(line: &str, input: &str) -> Ran {
     let mut command = Command::new(LIGHTNODE);

@@ -1,5 +1,7 @@
 //! The book looked at as a whole, for `lightnode db check`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rusqlite::Connection;
 
 use super::book::Ledger;
@@ -24,8 +26,10 @@ pub struct Sums {
     pub fees_msat: u64,
     /// What the on-chain lines that count say the wallet has gained, or lost. It is in step with the wallet.
     pub onchain_msat: i128,
-    /// Payment hashes of payments from us whose outcome is open.
-    pub open: Vec<String>,
+    /// Payments from us whose outcome is open, by payment hash: what the payee is to get, in msat.
+    pub open: BTreeMap<String, u64>,
+    /// Payment hashes of payments from us that have failed for certain.
+    pub failed: BTreeSet<String>,
     /// In words, with the id.
     pub wrong: Vec<String>,
 }
@@ -83,7 +87,8 @@ impl Sums {
                 self.sent_msat = self.sent_msat.saturating_add(amount);
                 self.fees_msat = self.fees_msat.saturating_add(fee);
             }
-            Side::Send if record.is_open() => self.open.push(record.id),
+            Side::Send if record.is_open() => drop(self.open.insert(record.id, amount)),
+            Side::Send => drop(self.failed.insert(record.id)),
             Side::Receive if counts => self.received_msat = self.received_msat.saturating_add(amount),
             Side::Chain if record.state != State::Failed => {
                 self.onchain_msat += match record.direction {

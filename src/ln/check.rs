@@ -45,8 +45,10 @@ pub struct Checked {
     pub channels: usize,
     /// Monitors, also of closed channels.
     pub monitors: usize,
-    /// Payment hashes of payments that LDK still has under way, hex.
-    pub under_way: Vec<String>,
+    /// Payments that LDK still has under way: payment hash, hex, and what the payee is to get, in msat.
+    pub under_way: Vec<(String, u64)>,
+    /// Payment hashes of payments that LDK has the preimage of, hex; those of the last days.
+    pub fulfilled: Vec<String>,
     /// In words.
     pub wrong: Vec<String>,
 }
@@ -133,16 +135,17 @@ impl Checked {
                 self.wrong.push(format!("channel {} has no monitor", channel.channel_id));
             }
         }
-        self.under_way = manager
-            .list_recent_payments()
-            .into_iter()
-            .filter_map(|payment| match payment {
-                RecentPaymentDetails::Pending { payment_hash, .. } => Some(payment_hash.to_string()),
-                RecentPaymentDetails::AwaitingInvoice { .. }
-                | RecentPaymentDetails::Fulfilled { .. }
-                | RecentPaymentDetails::Abandoned { .. } => None,
-            })
-            .collect();
+        for payment in manager.list_recent_payments() {
+            match payment {
+                RecentPaymentDetails::Pending { payment_hash, total_msat, .. } => {
+                    self.under_way.push((payment_hash.to_string(), total_msat));
+                }
+                RecentPaymentDetails::Fulfilled { payment_hash, .. } => {
+                    self.fulfilled.extend(payment_hash.map(|hash| hash.to_string()));
+                }
+                RecentPaymentDetails::AwaitingInvoice { .. } | RecentPaymentDetails::Abandoned { .. } => {}
+            }
+        }
         let stale = Mutex::new(Vec::new());
         manager.process_pending_events(&|event: Event| {
             if let Event::ChannelClosed { channel_id, reason: ClosureReason::OutdatedChannelManager, .. } = event {
