@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
+use lightnode::crash::Point;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -185,7 +186,7 @@ fn what_is_wrong_is_said_in_words_with_what_to_do() {
 #[test]
 fn a_payment_that_the_channels_have_otherwise_than_the_book_is_found() {
     let world = World::new();
-    let (mut alice, mut bob) = two_nodes_with_a_channel(&world);
+    let (mut alice, bob) = two_nodes_with_a_channel(&world);
     pay(&alice, &bob, 20_000);
     // Greeted anew, neither owes the other a word, and the next payment leaves at once.
     alice.stop();
@@ -194,11 +195,11 @@ fn a_payment_that_the_channels_have_otherwise_than_the_book_is_found() {
     alice.usable(1);
     bob.usable(1);
     let invoice = bob.invoice("30000");
-    bob.freeze();
+    // Gone when it is written, and before it leaves.
+    let written = (Point::VaultWritten, 1);
+    alice.arm(written.0, written.1);
     let mut paying = alice.begin(&["pay", &invoice]);
-    let out = |channels: &Value| channels[0]["pending_htlcs"] == 1;
-    eventually("the payment on a commitment", || alice.json(&["channels"]), out);
-    alice.kill();
+    assert!(alice.crashes(written, |_| false));
     paying.wait().expect("the command ends");
     let report = alice.json(&["db", "check"]);
     assert!(report["ok"] == true && report.to_string().contains("1 payments under way"), "{report}");

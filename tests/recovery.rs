@@ -191,7 +191,8 @@ fn a_recovery_whose_peer_is_gone_ends_when_its_owner_abandons_the_channel_and_th
     let mut later = Daemon::new(&world, "later");
     assert_eq!(later.run_with_input(&["init", "--restore", "--yes"], &words).code, 0);
     later.start();
-    eventually("the chain to be known", || later.answering(), |status| status["balance"].is_object());
+    let looked = |status: &Value| status["recovery"]["looks_until_height"].is_u64();
+    eventually("the look to be through", || later.answering(), looked);
     mine_until(&world, 20, &[&later], || is_whole(&later, DEPOSIT));
 }
 
