@@ -1,7 +1,7 @@
 //! Transactions that are truly in the chain, with witnesses that are not: a txid does not commit to them, and LDK reads from
 //! them how an HTLC ended.
 //!
-//! Row 24 of the table of threats, after those that were written down before.
+//! Row 16 of the table of threats.
 
 use bitcoin::Transaction;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
