@@ -44,6 +44,8 @@ pub(super) struct Delivery {
     refreshed: bool,
     /// Where our chain left the one they know.
     fork: Option<BlockRef>,
+    /// The fork is from before a restart: how far they knew the chain that left is not known any more.
+    blind: bool,
     /// A plan is being carried out.
     busy: bool,
     /// Since when, and until when, notifications are gathered.
@@ -68,8 +70,8 @@ impl Delivery {
             None => blocks.filter(|block| tree.contains(*block)).chain(tip).max(),
         };
         let highest = tip.map_or(0, |tip| tip.height);
-        let (refreshed, busy) = (false, false);
-        Ok(Delivery { told: tip, reached, highest, refreshed, fork, busy, gathering: None, patience: None })
+        let (refreshed, blind, busy) = (false, fork.is_some(), false);
+        Ok(Delivery { told: tip, reached, highest, refreshed, fork, blind, busy, gathering: None, patience: None })
     }
 
     pub(super) fn told(&self) -> Option<BlockRef> {
@@ -132,7 +134,7 @@ impl Delivery {
     pub(super) fn reorganised(&mut self, tree: &HeaderTree, fork: BlockRef) {
         let Some(reached) = self.reached else { return };
         // The tree may remember the branch that the listeners know; else the deepest fork since then is the one.
-        self.fork = match tree.common(reached) {
+        self.fork = match tree.common(reached).filter(|_| !self.blind) {
             Some(shared) if shared == reached => None,
             Some(shared) => Some(shared),
             None => Some(self.fork.filter(|before| before.height < fork.height).unwrap_or(fork)),
@@ -222,6 +224,7 @@ impl Machine {
     /// Takes the fork that is to be told.
     fn leave(&mut self) -> Option<BlockRef> {
         let fork = self.delivery.fork.take()?;
+        self.delivery.blind = false;
         self.delivery.told = Some(fork);
         self.delivery.reached = Some(fork);
         Some(fork)

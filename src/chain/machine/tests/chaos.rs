@@ -185,6 +185,17 @@ fn a_server_that_reorganised_and_says_so_only_after_its_proofs_failed_is_followe
 }
 
 #[test]
+fn a_fork_that_was_untold_at_a_restart_is_not_forgotten_with_the_next_one() {
+    use Event::{Answers, Mempool, Mine, OldTip, PushAll, PushTip, Reorg, Restart, Wait};
+    // A block is told and its tip is not when it leaves the chain; that is not told either.
+    let empty = || Mine(vec![], false);
+    let first = [Reorg(1, 1, 0), Mempool(2), Mempool(1), PushAll(false), empty(), Answers(6), Mine(vec![], true)];
+    let then = [OldTip(1), Wait(68), Answers(7), empty(), Wait(1958), empty(), empty(), empty(), Reorg(6, 1, 0)];
+    let last = [Wait(3042), Answers(1), PushTip, Answers(2), Restart, Reorg(1, 1, 0)];
+    play(562_470_835_616_296_612, first.into_iter().chain(then).chain(last).collect());
+}
+
+#[test]
 fn a_job_that_a_lost_connection_cut_off_is_done_on_the_next_though_the_status_is_the_known_one() {
     use Event::{Answers, Mine, PushAll, Reconnect, Reorg, Watch};
     let first = [Watch(5, false), Mine(vec![2], false), PushAll(false), Answers(4), Mine(vec![1, 3], false)];
