@@ -48,19 +48,19 @@ impl Older {
 impl Machine {
     /// A server's proofs against the block at `height` fail: asks it whether it has that block at all.
     pub(super) fn suspect(&mut self, source: SourceId, height: u32) {
+        let block = self.tree.block_at(height);
         if let Some(line) = self.lines.get_mut(&source) {
-            line.suspected = Some(height);
+            line.suspected = block;
             line.ask(Request::Headers { start: height, count: 1 });
         }
     }
 
     /// If it has, it lied; if not, it is on another chain, and if it still claims a tip of ours that says nothing until
-    /// it names the next.
-    fn suspect_answered(&mut self, source: SourceId, height: u32, headers: &[Header]) {
+    /// it names the next. Nothing is known if the block has left our own chain meanwhile.
+    fn suspect_answered(&mut self, source: SourceId, headers: &[Header]) {
         let Some(line) = self.lines.get_mut(&source) else { return };
-        line.suspected = None;
-        let theirs = headers.first().map(|header| header.block_hash());
-        if theirs == self.tree.hash_at(height) {
+        let Some(suspected) = line.suspected.take().filter(|block| self.tree.contains(*block)) else { return };
+        if headers.first().is_some_and(|header| header.block_hash() == suspected.hash) {
             self.condemn(source, Lie::Proof);
         } else {
             line.claim = line.claim.filter(|(_, block)| !self.tree.contains(*block));
@@ -168,8 +168,9 @@ impl Machine {
     pub(super) fn headers_came(&mut self, source: SourceId, start: u32, count: u32, mut headers: Vec<Header>) {
         headers.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         let full = u32::try_from(headers.len()) == Ok(count);
-        if self.lines.get(&source).is_some_and(|line| line.suspected == Some(start)) {
-            self.suspect_answered(source, start, &headers);
+        let suspected = self.lines.get(&source).and_then(|line| line.suspected);
+        if suspected.is_some_and(|block| block.height == start) {
+            self.suspect_answered(source, &headers);
         }
         if self.lines.get(&source).is_some_and(|line| line.older.is_asked(start)) {
             self.older_came(source, start, headers);

@@ -34,8 +34,8 @@ pub(super) struct Line {
     /// Our height when it last left a chase to another server.
     pub(super) deferred: Option<u32>,
     pub(super) older: Older,
-    /// The height at which its proofs fail, while it is asked for its header there.
-    pub(super) suspected: Option<u32>,
+    /// Our block against which its proofs fail, while it is asked for its header there.
+    pub(super) suspected: Option<BlockRef>,
     pub(super) views: Views,
     /// Scripts whose turn has not come.
     pub(super) queue: VecDeque<ScriptHash>,

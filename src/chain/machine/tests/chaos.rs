@@ -196,6 +196,16 @@ fn a_fork_that_was_untold_at_a_restart_is_not_forgotten_with_the_next_one() {
 }
 
 #[test]
+fn a_server_whose_proofs_failed_against_a_block_that_has_left_our_chain_since_is_no_liar() {
+    use Event::{Answers, Mine, PushAll, Refuse, Reorg, Wait, Watch};
+    let (all, empty) = (|| PushAll(false), || Mine(vec![], false));
+    let first = [Mine(vec![3, 6], false), Watch(6, false), all(), Mine(vec![6, 1], true), all()];
+    let then = [Mine(vec![1, 3, 4], false), Answers(7), all(), Reorg(3, 1, 204), empty(), Answers(2), Refuse];
+    let last = [Wait(1000), Answers(9), Refuse, empty(), Answers(7), Wait(1181), Wait(817), Answers(3), all(), empty()];
+    play(782_552_390_526_611_662, first.into_iter().chain(then).chain(last).collect());
+}
+
+#[test]
 fn a_job_that_a_lost_connection_cut_off_is_done_on_the_next_though_the_status_is_the_known_one() {
     use Event::{Answers, Mine, PushAll, Reconnect, Reorg, Watch};
     let first = [Watch(5, false), Mine(vec![2], false), PushAll(false), Answers(4), Mine(vec![1, 3], false)];
