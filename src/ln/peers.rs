@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bitcoin::secp256k1::PublicKey;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -230,7 +230,7 @@ impl Peers {
         loop {
             // Taken before accepting: over the limit, the system's queue holds them, and then refuses.
             let Ok(permit) = Arc::clone(&self.0.inbound).acquire_owned().await else { return };
-            match socket.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            match socket.accept().await.and_then(|(stream, _)| at_once(stream)) {
                 Ok(stream) => {
                     let connection = lightning_net_tokio::setup_inbound(Arc::clone(&self.0.manager), stream);
                     tokio::spawn(async move {
@@ -346,4 +346,11 @@ impl Inner {
             dial.done(outcome.is_ok(), Instant::now(), jitter);
         }
     }
+}
+
+/// The stream for LDK, which sets nothing: messages are small and waited for, and none may lie until the last one is
+/// acknowledged (40 ms a payment).
+fn at_once(stream: TcpStream) -> io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.into_std()
 }
