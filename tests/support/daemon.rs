@@ -27,6 +27,16 @@ pub(crate) struct Daemon {
     surroundings: Vec<(String, OsString)>,
 }
 
+/// What no daemon of any test ever needs, whatever servers and peers send; about three times what it needs at rest, in bytes.
+const MOST_MEMORY: u64 = 150_000_000;
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let resident = self.resident().unwrap_or_default();
+        assert!(resident < MOST_MEMORY || std::thread::panicking(), "{} held {resident} bytes at once", self.name);
+    }
+}
+
 /// What a command left behind.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -339,11 +349,14 @@ impl Daemon {
 
     /// The most memory that it held at once since it started, in bytes (resident).
     pub(crate) fn peak_memory(&self) -> u64 {
-        let pid = self.process.as_ref().expect("a running daemon").pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running daemon");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-        kib * 1024
+        self.resident().expect("a running daemon")
+    }
+
+    fn resident(&self) -> Option<u64> {
+        let pid = self.process.as_ref()?.pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
     /// What its log of this start holds.
