@@ -40,7 +40,11 @@ impl Value {
     fn found(&self) -> String {
         match self {
             Value::Text(text) | Value::String(text) if text.is_empty() => "empty".to_owned(),
-            Value::Text(text) | Value::String(text) => format!("\"{}\"", clip(text, SHOWN)),
+            // What stands before an @ may be a password.
+            Value::Text(text) | Value::String(text) => match text.rsplit_once('@') {
+                Some((_, after)) => format!("\"…@{}\"", clip(after, SHOWN)),
+                None => format!("\"{}\"", clip(text, SHOWN)),
+            },
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
             Value::Boolean(truth) => truth.to_string(),

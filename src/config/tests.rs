@@ -93,6 +93,14 @@ fn an_unknown_setting_is_refused_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
+fn a_login_in_a_value_that_is_refused_is_not_shown() {
+    for proxy in ["socks5://me:secret@tor.lan", "http://me:secret@tor.lan:9050"] {
+        let (refused, _) = refusal(&format!("proxy = \"{proxy}\"\n"));
+        assert!(!refused.contains("secret") && refused.contains("tor.lan"), "{refused}");
+    }
+}
+
+#[test]
 fn a_value_of_the_wrong_type_or_range_says_line_key_and_what_was_expected() {
     for (text, message) in [
         (
