@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::eventually::{eventually, eventually_ok, within};
 use super::ports::free_port;
-use super::process::Process;
+use super::process::{Process, peak_memory};
 use super::world::World;
 
 /// The binary under test.
@@ -353,10 +353,7 @@ impl Daemon {
     }
 
     fn resident(&self) -> Option<u64> {
-        let pid = self.process.as_ref()?.pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
+        peak_memory(&self.process.as_ref()?.pid().to_string())
     }
 
     /// What its log of this start holds.

@@ -18,8 +18,12 @@ use lightnode::store::Store;
 use lightnode::task::{Shutdown, StopReason};
 
 use super::eventually::{Diagnostic, eventually, throughout};
+use super::process::peak_memory;
 use super::recorder::{Call, Family, Recorder};
 use super::watched::Watched;
+
+/// What a test with such engines in it never needs, whatever servers send, in bytes.
+const MOST_MEMORY: u64 = 400_000_000;
 
 /// An engine that listens to these servers, on a thread of its own that ends with this value.
 pub(crate) struct Listening {
@@ -124,6 +128,8 @@ impl Drop for Listening {
             let ended = thread.join();
             assert!(ended.is_ok() || std::thread::panicking(), "the engine died");
         }
+        let held = peak_memory("self").expect("this process");
+        assert!(held < MOST_MEMORY || std::thread::panicking(), "{held} bytes were held at once");
     }
 }
 

@@ -134,6 +134,13 @@ impl Drop for Process {
     }
 }
 
+/// The most memory that a process held at once, in bytes (resident); `None` when there is no such process. `self` is this one.
+pub(crate) fn peak_memory(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// A log file from the place where one start of a program began to write.
 #[derive(Clone)]
 pub(crate) struct Log {
