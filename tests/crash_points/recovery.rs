@@ -81,7 +81,8 @@ fn recovers(world: &World, bob: &Daemon, node: &mut Daemon, case: (Point, u32)) 
     node.start();
     for _ in 0..40 {
         let height = world.bitcoind.height();
-        let seen = || node.has_crashed() || knows_height(node, height);
+        // Once it has gone, the block is waited for: blocks that come all at once leave nobody time to close.
+        let seen = || !gone && node.has_crashed() || knows_height(node, height);
         eventually("the block, or the power to go", seen, |there| *there);
         if node.has_crashed() && !gone {
             gone = node.crashes(case, |_| false);
