@@ -106,10 +106,7 @@ fn cases(story: Story, passed: &BTreeMap<Point, u32>) -> Vec<(Point, u32)> {
         assert!(passed.contains_key(point), "{story:?} never comes to {}; passed: {passed:?}", point.name());
     }
     let few = matches!(story, Making | Sealing | Backing | Marking | Restoring | Recovering);
-    let chosen = |point: Point| {
-        let clocked = matches!(point, Point::MarkRaised | Point::MarkWritten);
-        stories(point).contains(&story) || !(few || clocked)
-    };
+    let chosen = |point: Point| stories(point).contains(&story) || !(few || is_clocked(point));
     let mut cases = Vec::new();
     for (point, count) in passed.iter().filter(|(point, _)| chosen(**point)) {
         let quick = matches!(story, FirstStart | Paying | Receiving | Forwarding | Deposit | Withdrawal);
@@ -126,6 +123,15 @@ fn cases(story: Story, passed: &BTreeMap<Point, u32>) -> Vec<(Point, u32)> {
         cases.extend(numbers.into_iter().map(|number| (*point, number)));
     }
     cases
+}
+
+/// Places that are come to by the clock: the mark is raised now and then, and the backup waits for company, so that what is
+/// counted of them in one telling may belong to what was done before it.
+fn is_clocked(point: Point) -> bool {
+    use Point::*;
+    let mark = matches!(point, MarkRaised | MarkWritten);
+    let backup = matches!(point, BackupSealed | BackupFiled | BackupFed | BackupNoted);
+    mark || backup || matches!(point, FileWritten | FileReplaced)
 }
 
 /// Some nodes of one world, by number, and how they are reached.
