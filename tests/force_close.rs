@@ -2,7 +2,7 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::scenes::{
-    CHANNEL, DEPOSIT, mine_until, open, pay, punished, revoked_commitment, two_nodes_with_a_channel,
+    CHANNEL, DEPOSIT, close_by_force, mine_until, open, pay, punished, revoked_commitment, two_nodes_with_a_channel,
 };
 use crate::support::world::World;
 
@@ -16,7 +16,7 @@ pub(crate) fn the_one_who_closes_by_force_gets_its_share_after_the_delay() {
     // Claims of payments that are still under way take their fees from here.
     bob.funded(&world, 100_000);
     pay(&alice, &bob, 100_000);
-    close_by_force(&world, &alice, &bob);
+    both_are_paid(&world, &alice, &bob);
 }
 
 #[test]
@@ -25,7 +25,7 @@ pub(crate) fn the_one_who_did_not_fund_can_close_by_force_too() {
     let (alice, bob) = two_nodes_with_a_channel(&world);
     bob.funded(&world, 100_000);
     pay(&alice, &bob, 100_000);
-    close_by_force(&world, &bob, &alice);
+    both_are_paid(&world, &bob, &alice);
 }
 
 #[test]
@@ -34,9 +34,7 @@ pub(crate) fn a_force_close_while_the_other_is_away_is_found_when_it_returns() {
     let (alice, mut bob) = two_nodes_with_a_channel(&world);
     pay(&alice, &bob, 100_000);
     bob.kill();
-    let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
-    alice.json(&["close", &id, "--force"]);
-    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    close_by_force(&world, &alice);
     world.bitcoind.mine(6);
     bob.start();
     bob.ready();
@@ -73,8 +71,7 @@ pub(crate) fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
     alice.configure(&[world.server()], "[fees]\nfallback_sat_per_vb = 60\n");
     alice.start();
     alice.ready();
-    let id = alice.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
-    alice.json(&["close", &id, "--force"]);
+    close_by_force(&world, &alice);
     crate::support::eventually::eventually(
         "the commitment and its child",
         || world.bitcoind.mempool(),
@@ -91,11 +88,9 @@ pub(crate) fn a_force_close_for_which_fees_have_risen_is_paid_for_by_a_child() {
     assert!(alice.entries("withdrawal").is_empty());
 }
 
-fn close_by_force(world: &World, closer: &Daemon, other: &Daemon) {
+fn both_are_paid(world: &World, closer: &Daemon, other: &Daemon) {
     let before = (closer.balance("onchain_confirmed_sat"), other.balance("onchain_confirmed_sat"));
-    let id = closer.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
-    closer.json(&["close", &id, "--force"]);
-    crate::support::eventually::eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    close_by_force(world, closer);
     world.bitcoind.mine(1);
     closer.at_height(world.bitcoind.height());
     let closing = closer.json(&["balance"])["closing"].clone();

@@ -13,7 +13,7 @@ use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
 use crate::support::listening::Listening;
 use crate::support::proxy::Gate;
-use crate::support::scenes::{DEPOSIT, mine_until, open, pay};
+use crate::support::scenes::{DEPOSIT, close_by_force, mine_until, open, pay};
 use crate::support::watched::Watched;
 use crate::support::world::World;
 
@@ -73,8 +73,7 @@ fn a_close_that_comes_without_its_witness_bans_the_server_and_is_believed_of_the
     // Nobody but the chain tells alice of it.
     alice.stop();
     let id = bob.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_owned();
-    bob.json(&["close", &id, "--force"]);
-    eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    close_by_force(&world, &bob);
     bob.kill();
     world.bitcoind.mine(1);
 

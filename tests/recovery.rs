@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
 use crate::support::own::OwnServer;
-use crate::support::scenes::{DEPOSIT, mine_until, open, pay, two_nodes_with_a_channel};
+use crate::support::scenes::{DEPOSIT, close_by_force, mine_until, open, pay, two_nodes_with_a_channel};
 use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
@@ -136,9 +136,7 @@ pub(crate) fn the_words_alone_find_what_a_close_has_paid() {
     let words = words(&alice);
     alice.kill();
     fs::remove_dir_all(alice.folder()).expect("the test's own folder");
-    let id = bob.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
-    bob.json(&["close", &id, "--force"]);
-    eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    close_by_force(&world, &bob);
     world.bitcoind.mine(6);
 
     let mut again = Daemon::new(&world, "again");
@@ -188,8 +186,7 @@ fn a_recovery_whose_peer_is_gone_ends_when_its_owner_abandons_the_channel_and_th
     // Bob comes back after all and closes.
     bob.start();
     bob.ready();
-    bob.json(&["close", &id, "--force"]);
-    eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty());
+    close_by_force(&world, &bob);
     world.bitcoind.mine(6);
     let mut later = Daemon::new(&world, "later");
     assert_eq!(later.run_with_input(&["init", "--restore", "--yes"], &words).code, 0);

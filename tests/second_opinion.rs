@@ -11,7 +11,7 @@ use crate::support::electrumx::ElectrumX;
 use crate::support::eventually::eventually;
 use crate::support::probe::Probe;
 use crate::support::proxy::{Proxy, Verdict};
-use crate::support::scenes::two_nodes_with_a_channel;
+use crate::support::scenes::{close_by_force, two_nodes_with_a_channel};
 use crate::support::transcript::{Entry, Kind};
 use crate::support::world::World;
 
@@ -38,10 +38,7 @@ struct Scene {
 fn closed_channel() -> Scene {
     let world = World::new();
     let (alice, bob) = two_nodes_with_a_channel(&world);
-    let channel = alice.channels("usable").remove(0);
-    alice.json(&["close", channel["channel_id"].as_str().expect("an id"), "--force"]);
-    // Parents before children: a fee bump may come along.
-    let close = eventually("the close", || world.bitcoind.mempool(), |all| !all.is_empty())[0];
+    let close = close_by_force(&world, &alice);
     let funding = world.bitcoind.raw_tx(close).input[0].previous_output.txid;
     world.bitcoind.mine(1);
     alice.at_height(world.bitcoind.height());

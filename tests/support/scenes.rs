@@ -72,6 +72,14 @@ pub(crate) fn mine_until(world: &World, most: usize, nodes: &[&Daemon], mut ther
     assert!(there(), "not there after {most} blocks");
 }
 
+/// Closes its only channel by force; gives the commitment, once the network has it. A child that pays for it may come along.
+pub(crate) fn close_by_force(world: &World, node: &Daemon) -> Txid {
+    let id = node.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
+    node.json(&["close", &id, "--force"]);
+    // Parents before children.
+    eventually("the commitment", || world.bitcoind.mempool(), |all| !all.is_empty())[0]
+}
+
 /// Bob broadcasts a commitment that he has revoked: of the day on which 150,000 sat more were his. Alice does not see it,
 /// she is stopped, and both are gone afterwards; bob needs a coin for this.
 pub(crate) fn revoked_commitment(world: &World, alice: &mut Daemon, bob: &mut Daemon) -> Txid {
@@ -86,9 +94,7 @@ pub(crate) fn revoked_commitment(world: &World, alice: &mut Daemon, bob: &mut Da
     alice.stop();
     thief.start();
     thief.ready();
-    let id = thief.json(&["channels"])[0]["channel_id"].as_str().expect("an id").to_string();
-    thief.json(&["close", &id, "--force"]);
-    let revoked = eventually("the revoked commitment", || world.bitcoind.mempool(), |all| !all.is_empty())[0];
+    let revoked = close_by_force(world, &thief);
     thief.kill();
     revoked
 }
