@@ -18,8 +18,12 @@ use crate::support::scenes::{DEPOSIT, pay, two_nodes_with_a_channel};
 use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
-/// Written by the version of schema 1; its seed stands in a comment.
-const SCHEMA_1: &str = include_str!("fixtures/schema-1.sql");
+/// Written by the versions of schema 1, 2 and so on; the seed of each stands in a comment.
+const SCHEMAS: [&str; 3] = [
+    include_str!("fixtures/schema-1.sql"),
+    include_str!("fixtures/schema-2.sql"),
+    include_str!("fixtures/schema-3.sql"),
+];
 
 /// Every file of a data directory but log and configuration: content and time of the last write.
 fn state(folder: &Path) -> BTreeMap<String, (SystemTime, Vec<u8>)> {
@@ -49,33 +53,35 @@ fn wrong(report: &Value) -> BTreeMap<String, String> {
 fn a_database_of_an_older_version_is_taken_over_with_its_channel_its_coins_and_its_book() {
     let world = World::new();
     let nowhere = format!("tcp://127.0.0.1:{}", free_port());
-    let mut alice = Daemon::with_servers(&world, "alice", &[nowhere]);
-    let words = SCHEMA_1.lines().nth(2).and_then(|line| line.strip_prefix("-- ")).expect("the words of its seed");
-    assert_eq!(alice.run_with_input(&["init", "--restore", "--yes"], words).code, 0);
-    database(&alice).execute_batch(SCHEMA_1).expect("a database of schema 1");
+    for (version, schema) in (1..).zip(SCHEMAS) {
+        let mut alice = Daemon::with_servers(&world, &format!("alice{version}"), std::slice::from_ref(&nowhere));
+        let words = schema.lines().nth(2).and_then(|line| line.strip_prefix("-- ")).expect("the words of its seed");
+        assert_eq!(alice.run_with_input(&["init", "--restore", "--yes"], words).code, 0);
+        database(&alice).execute_batch(schema).expect("a database");
 
-    let old = alice.run(&["db", "check"]);
-    assert!(old.code == 6 && old.stderr.contains("of an older schema (1;"), "{old:?}");
-    alice.start();
-    alice.answering();
-    let history = crate::support::eventually::eventually_ok("the book to be read", || {
-        let ran = alice.run(&["history"]);
-        if ran.code == 0 { Ok(ran.json()) } else { Err(ran.stderr) }
-    });
-    assert_eq!(history["entries"].as_array().map(Vec::len), Some(4), "{history}");
-    assert_eq!(alice.json(&["channels"])[0]["capacity_sat"], json!(500_000));
-    assert!(alice.balance("onchain_confirmed_sat") > 490_000);
-    assert!(alice.log().contains("brought up to date"), "the update is not in the log");
-    let copy = alice.folder().join("lightnode.db.version-1");
-    assert!(copy.exists(), "there is no copy from before");
-    alice.stop();
-    let version: i64 = Connection::open(&copy)
-        .expect("the copy is a database")
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .expect("a version");
-    assert_eq!(version, 1);
-    let report = alice.json(&["db", "check"]);
-    assert_eq!(report["ok"], true, "{report}");
+        let old = alice.run(&["db", "check"]);
+        assert!(old.code == 6 && old.stderr.contains(&format!("of an older schema ({version};")), "{old:?}");
+        alice.start();
+        alice.answering();
+        let history = crate::support::eventually::eventually_ok("the book to be read", || {
+            let ran = alice.run(&["history"]);
+            if ran.code == 0 { Ok(ran.json()) } else { Err(ran.stderr) }
+        });
+        assert_eq!(history["entries"].as_array().map(Vec::len), Some(4), "{history}");
+        assert_eq!(alice.json(&["channels"])[0]["capacity_sat"], json!(500_000));
+        assert!(alice.balance("onchain_confirmed_sat") > 490_000);
+        assert!(alice.log().contains("brought up to date"), "the update is not in the log");
+        let copy = alice.folder().join(format!("lightnode.db.version-{version}"));
+        assert!(copy.exists(), "there is no copy from before");
+        alice.stop();
+        let copied: i64 = Connection::open(&copy)
+            .expect("the copy is a database")
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .expect("a version");
+        assert_eq!(copied, version);
+        let report = alice.json(&["db", "check"]);
+        assert_eq!(report["ok"], true, "{report}");
+    }
 }
 
 #[test]

@@ -138,8 +138,13 @@ fn a_fresh_database_is_not_copied() {
 
 #[test]
 fn a_database_that_a_released_version_has_written_is_brought_up_to_date() {
-    let stored = [(1, include_str!("../../../tests/fixtures/schema-1.sql"), [0xab, 0x81, 0xc1, 0x08])];
-    for (version, dump, fingerprint) in stored {
+    let stored = [
+        (1, include_str!("../../../tests/fixtures/schema-1.sql"), [0xab, 0x81, 0xc1, 0x08], 129),
+        (2, include_str!("../../../tests/fixtures/schema-2.sql"), [0x82, 0x1f, 0x5f, 0x35], 117),
+        (3, include_str!("../../../tests/fixtures/schema-3.sql"), [0x5e, 0x3f, 0xd1, 0x49], 117),
+    ];
+    assert_eq!(stored.len(), MIGRATIONS.len() - 1, "every version but this one has left a database");
+    for (version, dump, fingerprint, headers) in stored {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lightnode.db");
         private_file(&path).unwrap();
@@ -147,7 +152,7 @@ fn a_database_that_a_released_version_has_written_is_brought_up_to_date() {
         let identity = Identity { fingerprint, ..IDENTITY };
         let Opened { connection, migrated } = open(&path, identity).unwrap();
         assert!(migrated, "{version}");
-        for (table, rows) in [("header", 129), ("payment", 4), ("kv", 14), ("bdk_txs", 2)] {
+        for (table, rows) in [("header", headers), ("payment", 4), ("kv", 14), ("bdk_txs", 2)] {
             assert_eq!(count(&connection, table), rows, "version {version}: {table}");
         }
     }
