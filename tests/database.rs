@@ -19,10 +19,11 @@ use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
 /// Written by the versions of schema 1, 2 and so on; the seed of each stands in a comment.
-const SCHEMAS: [&str; 3] = [
+const SCHEMAS: [&str; 4] = [
     include_str!("fixtures/schema-1.sql"),
     include_str!("fixtures/schema-2.sql"),
     include_str!("fixtures/schema-3.sql"),
+    include_str!("fixtures/schema-4.sql"),
 ];
 
 /// Every file of a data directory but log and configuration: content and time of the last write.

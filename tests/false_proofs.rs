@@ -16,38 +16,71 @@ use crate::support::listening::Listening;
 use crate::support::proxy::Gate;
 use crate::support::recorder::Call;
 use crate::support::watched::Watched;
-use crate::support::world::World;
+use crate::support::world::{Kind, World, with};
 
 const GET: &str = "blockchain.transaction.get";
 const PROOF: &str = "blockchain.transaction.get_merkle";
+const FIRST: &str = "blockchain.transaction.id_from_pos";
 
 #[test]
-fn a_mined_transaction_of_64_bytes_is_told_to_nobody_is_said_and_costs_no_honest_server_its_place() {
+fn a_mined_transaction_of_64_bytes_is_told_for_one_question_more_and_costs_no_server_its_place() {
     let world = World::new();
     let (watched, other) = (Watched::new(&world), Watched::new(&world));
     let servers: [Adversary; 3] = Adversary::several(&world);
     let listening = listening(&world, &servers, &[&watched, &other]);
     listening.hears_of(watched.outpoint.txid, watched.height);
 
-    // A miner takes what nobody relays.
-    let odd = of_64_bytes(&world, watched.outpoint);
-    let to = json!(world.bitcoind.new_address());
-    let _: Value = world.bitcoind.call("generateblock", &[to, json!([serialize_hex(&odd)])]);
-    world.sync();
-    let marks = servers.each_ref().map(|server| server.mark());
-    let state = listening.until("it to be said", |state| state.degraded.len() == 1);
-    assert!((0..3).all(|at| !is_banned(&state, at)), "{state:?}");
+    let odd = mined_of_64_bytes(&world, &watched);
+    listening.hears_of(odd, world.bitcoind.height());
     listening.at(world.bitcoind.best_hash());
-    assert!(!is_told(&listening, odd.compute_txid()), "{:?}", listening.calls());
-    for (server, mark) in servers.iter().zip(marks) {
-        let asked = server.since(mark).counts();
-        assert!(asked.get(PROOF).is_none_or(|times| *times <= 4), "{asked:?}");
+    let state = listening.state();
+    assert!(state.degraded.is_empty() && (0..3).all(|at| !is_banned(&state, at)), "{state:?}");
+    for server in &servers {
+        let asked = server.transcript().counts();
+        assert!(asked.get(FIRST).is_none_or(|times| *times == 1), "{asked:?}");
     }
-    // Everything else goes on.
+    // Everything else goes on, and nothing more is asked.
     let spend = other.spend(&world);
     world.mine(1);
     listening.hears_of(spend, world.bitcoind.height());
     listening.at(world.bitcoind.best_hash());
+    let firsts = |server: &Adversary| server.transcript().counts().get(FIRST).copied().unwrap_or(0);
+    assert!((1..=3).contains(&servers.iter().map(firsts).sum::<usize>()));
+}
+
+#[test]
+fn a_mined_transaction_of_64_bytes_is_told_where_an_esplora_server_is_the_only_one() {
+    with(Kind::Esplora, || {
+        let world = World::new();
+        let watched = Watched::new(&world);
+        let listening = Listening::start(&world.folder().join("listening"), &[world.server()], &[&watched]);
+        listening.hears_of(watched.outpoint.txid, watched.height);
+        let odd = mined_of_64_bytes(&world, &watched);
+        listening.hears_of(odd, world.bitcoind.height());
+        listening.at(world.bitcoind.best_hash());
+    });
+}
+
+#[test]
+fn two_servers_that_show_another_coinbase_are_banned_and_the_third_one_decides() {
+    let world = World::new();
+    let watched = Watched::new(&world);
+    let odd = mined_of_64_bytes(&world, &watched);
+    let height = world.bitcoind.height();
+    world.mine(8);
+    let servers: [Adversary; 3] = Adversary::several(&world);
+    for server in &servers[..2] {
+        server.does([on(FIRST).tampers(|first| first["merkle"][0] = json!("5a".repeat(32)))]);
+    }
+    // What the honest one shows first, the others are not asked for.
+    let gate = Gate::closed();
+    servers[2].does([on(PROOF).waits_for(&gate)]);
+    let listening = listening(&world, &servers, &[&watched]);
+    let state = listening.until("both to be banned", |state| is_banned(state, 0) && is_banned(state, 1));
+    assert!(!is_banned(&state, 2), "{state:?}");
+    assert!(!is_told(&listening, odd), "{:?}", listening.calls());
+    gate.open();
+    listening.hears_of(odd, height);
 }
 
 #[test]
@@ -122,6 +155,15 @@ fn two_servers_with_impossible_places_are_banned_and_the_third_proves() {
             assert_eq!(asked.get(PROOF), Some(&1), "{pos}: {asked:?}");
         }
     }
+}
+
+/// A block with a spend of this that is as long as two nodes; a miner takes what nobody relays.
+fn mined_of_64_bytes(world: &World, watched: &Watched) -> Txid {
+    let odd = of_64_bytes(world, watched.outpoint);
+    let to = json!(world.bitcoind.new_address());
+    let _: Value = world.bitcoind.call("generateblock", &[to, json!([serialize_hex(&odd)])]);
+    world.sync();
+    odd.compute_txid()
 }
 
 /// A transaction as long as two nodes, signed, that spends this output of the miner's wallet.

@@ -57,7 +57,8 @@ const ROWS: [Row; 23] = [
         "serves a proof of 64 bytes, or at a place out of range",
         "refused; banned where it is a lie and not a block's own doing; no panic",
         &[
-            "false_proofs::a_mined_transaction_of_64_bytes_is_told_to_nobody_is_said_and_costs_no_honest_server_its_place",
+            "false_proofs::a_mined_transaction_of_64_bytes_is_told_for_one_question_more_and_costs_no_server_its_place",
+            "false_proofs::two_servers_that_show_another_coinbase_are_banned_and_the_third_one_decides",
             "false_proofs::an_invented_transaction_of_64_bytes_bans_its_server_and_is_told_to_nobody",
             "false_proofs::an_inner_node_that_is_shown_as_a_transaction_is_told_to_nobody_and_the_others_serve",
             "false_proofs::two_servers_with_impossible_places_are_banned_and_the_third_proves",

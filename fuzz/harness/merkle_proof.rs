@@ -6,6 +6,7 @@ use bitcoin::block::{Header, Version};
 use bitcoin::consensus::deserialize_partial;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Transaction, TxMerkleNode};
+use lightnode::chain::io::Coinbase;
 use lightnode::chain::merkle::{self, ProofError};
 
 /// Byte 0: levels; bytes 1–4: position; 32 bytes a level; the rest: a transaction. Panics when a proof is believed
@@ -32,6 +33,17 @@ pub(crate) fn run(data: &[u8]) {
         }
         Err(why) => assert_ne!(why, ProofError::WrongRoot, "this root is the one that the branch leads to"),
     }
+
+    // Beside itself, what is first in its block decides for itself, if it is a coinbase.
+    let coinbase = Coinbase { tx: tx.clone(), branch: branch.clone() };
+    let beside =
+        merkle::prove_beside(coinbase, tx.clone(), branch.clone(), 0, header(walk_from_first(&tx, &branch)), 1);
+    let decides = tx.is_coinbase() && branch.len() <= merkle::MAX_DEPTH;
+    assert_eq!(beside.is_ok(), decides, "{beside:?}");
+}
+
+fn walk_from_first(tx: &Transaction, branch: &[TxMerkleNode]) -> TxMerkleNode {
+    walk(tx.compute_txid().to_byte_array(), branch, 0)
 }
 
 fn walk(leaf: [u8; 32], branch: &[TxMerkleNode], pos: u32) -> TxMerkleNode {

@@ -14,8 +14,8 @@ use bitcoin::{
     Witness, constants, transaction,
 };
 use lightnode::chain::io::{
-    Action, BlockRef, HistoryEntry, Input, Owners, Plan, Refusal, Reply, Report, Request, ScriptHash, ScriptRecord,
-    SourceId, Status, Told, Watch,
+    Action, BlockRef, Coinbase, HistoryEntry, Input, Owners, Plan, Refusal, Reply, Report, Request, ScriptHash,
+    ScriptRecord, SourceId, Status, Told, Watch,
 };
 use lightnode::chain::machine::Machine;
 use lightnode::chain::params::Params;
@@ -61,7 +61,7 @@ fn tx(from: OutPoint, to: u8) -> Arc<Transaction> {
     Arc::new(Transaction { version, lock_time, input: vec![input], output: vec![output] })
 }
 
-/// Blocks of at most two transactions: one of nobody, and one that concerns us.
+/// Blocks of at most two transactions: a coinbase of nobody's, and one that concerns us.
 #[derive(Clone)]
 struct Chain(Vec<(Header, Vec<Arc<Transaction>>)>);
 
@@ -71,8 +71,8 @@ impl Chain {
     }
 
     fn mine(&mut self, ours: Option<Arc<Transaction>>, salt: u32) {
-        let nobodys = tx(OutPoint::new(Txid::from_byte_array([0xcc; 32]), salt), 0);
-        let mut nobodys = (*nobodys).clone();
+        let mut nobodys = (*tx(OutPoint::null(), 0)).clone();
+        nobodys.lock_time = LockTime::from_consensus(salt);
         nobodys.output[0].script_pubkey = ScriptBuf::from_bytes(vec![0x51]);
         let txs: Vec<_> = std::iter::once(Arc::new(nobodys)).chain(ours).collect();
         let leaves = txs.iter().map(|tx| TxMerkleNode::from(tx.compute_txid()));
@@ -132,6 +132,12 @@ impl Chain {
                 let pos = txs.iter().position(|tx| tx.compute_txid() == txid).ok_or(Refusal::Error)?;
                 let sibling = (txs.len() > 1).then(|| TxMerkleNode::from(txs[1 - pos].compute_txid()));
                 Reply::Proof { branch: sibling.into_iter().collect(), pos: pos as u32 }
+            }
+            Request::Coinbase { height } => {
+                let (_, txs) = known().nth(height as usize).ok_or(Refusal::Error)?;
+                let sibling = txs.get(1).map(|tx| TxMerkleNode::from(tx.compute_txid()));
+                let tx = txs.first().ok_or(Refusal::Error)?.clone();
+                Reply::Coinbase(Coinbase { tx, branch: sibling.into_iter().collect() })
             }
         })
     }
@@ -407,12 +413,16 @@ impl World {
 /// A reply of any kind that says what nobody knows.
 fn nonsense(chain: &Chain, b: u8) -> Reply {
     let txid = Txid::from_byte_array([b; 32]);
-    match b % 6 {
+    match b % 7 {
         0 => Reply::Headers(vec![chain.0[usize::from(b) % chain.0.len()].0; usize::from(b % 3)]),
         1 => Reply::Status(Some(Status([b; 32]))),
         2 => Reply::History(vec![HistoryEntry { txid, height: Some(u32::from(b)) }; usize::from(b % 5)]),
         3 => Reply::History(vec![HistoryEntry { txid, height: None }]),
         4 => Reply::Transaction(tx(OutPoint::new(txid, 0), b)),
+        5 => Reply::Coinbase(Coinbase {
+            tx: tx(OutPoint::null(), b),
+            branch: vec![TxMerkleNode::all_zeros(); usize::from(b % 20)],
+        }),
         _ => {
             Reply::Proof { branch: vec![TxMerkleNode::all_zeros(); usize::from(b % 20)], pos: u32::from(b) << (b % 25) }
         }

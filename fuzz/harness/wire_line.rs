@@ -23,9 +23,11 @@ pub(crate) fn run(line: &[u8]) {
         Request::History { script },
         Request::Transaction { txid },
         Request::Proof { txid, height: 123_456 },
+        Request::Coinbase { height: 123_456 },
     ] {
         let _ = replies::read_reply(&request, raw);
     }
+    let _ = replies::first_of(raw);
     let _ = replies::tip(raw);
     let _ = replies::pushed_tip(raw);
     let _ = replies::pushed_status(raw);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::{BlockHash, OutPoint, Script, Transaction, Txid};
+use bitcoin::{BlockHash, OutPoint, Script, Transaction, TxMerkleNode, Txid};
 
 use super::facts::Facts;
 use super::io::{HistoryEntry, Status};
@@ -71,6 +71,8 @@ pub(super) struct Job {
     pub(super) bodies: BTreeMap<Txid, Arc<Transaction>>,
     pub(super) bytes: usize,
     pub(super) proven: BTreeMap<Txid, Arc<ProvenTx>>,
+    /// Branches and positions that lead to our header and wait for the block's coinbase to decide.
+    pub(super) doubtful: BTreeMap<Txid, (Vec<TxMerkleNode>, u32)>,
     /// The status of the confirmed entries alone.
     settled_status: Option<Status>,
     /// The status of all entries, if no unconfirmed one has an unconfirmed parent (else its height would be −1, which

@@ -88,6 +88,9 @@ pub enum Request {
     Transaction { txid: Txid },
     /// The merkle branch of a transaction in the block at `height`.
     Proof { txid: Txid, height: u32 },
+    /// The first transaction of the block at `height`, with its merkle branch: it shows how deep the block's tree is, which
+    /// is asked for where a proof alone does not decide.
+    Coinbase { height: u32 },
 }
 
 /// A well-formed answer. Well-formed is not true: the machine checks.
@@ -103,6 +106,8 @@ pub enum Reply {
     Transaction(Arc<Transaction>),
     /// Merkle branch from the leaf upwards, and the leaf's position.
     Proof { branch: Vec<TxMerkleNode>, pos: u32 },
+    /// The first transaction of a block; whether it is one is not yet checked.
+    Coinbase(Coinbase),
 }
 
 /// One line of a script's history.
@@ -204,6 +209,17 @@ pub struct ProofRecord {
     pub branch: Vec<TxMerkleNode>,
     /// Position in the block.
     pub pos: u32,
+    /// What shows how deep the block's tree is, where the proof needs it.
+    pub coinbase: Option<Coinbase>,
+}
+
+/// The first transaction of a block, and the branch that leads from it to the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coinbase {
+    /// The transaction.
+    pub tx: Arc<Transaction>,
+    /// Merkle branch from the leaf upwards.
+    pub branch: Vec<TxMerkleNode>,
 }
 
 /// A block of our own best chain.
@@ -309,7 +325,7 @@ pub enum Report {
 pub enum Lie {
     /// A header without the work, with wrong bits, time or linkage, or against a checkpoint.
     Header,
-    /// A merkle branch that does not lead to our header's root, or is malformed.
+    /// A merkle branch that does not lead to our header's root, is malformed, or is not as long as the tree is deep.
     Proof,
     /// A body with another txid than asked for.
     Body,

@@ -2,14 +2,17 @@
 //!
 //! Contract:
 //! - A merkle tree does not say where its leaves are. Two 32-byte nodes side by side are 64 bytes, and so is a
-//!   transaction made for it (CVE-2017-12842): a 64-byte leaf proves nothing, and nothing is proven through an inner node
-//!   that reads as a transaction which could have been mined. It is no lie either. Consensus allows such transactions, and
-//!   two ids side by side that read as one are found by trying: 2^24 times for any, 2^50 for one that could be mined.
+//!   transaction made for it (CVE-2017-12842): a 64-byte leaf alone proves nothing, and nothing is proven through an inner
+//!   node that reads as a transaction which could have been mined. It is no lie either. Consensus allows such transactions,
+//!   and two ids side by side that read as one are found by trying: 2^24 times for any, 2^50 for one that could be mined.
+//! - What decides is how deep the tree is, and that the block's coinbase says: no two nodes can be taken for one, which
+//!   would have to begin with 27 zero bytes after five others, nor can one be the parent of what was never mined. Whatever
+//!   has a branch as long as the coinbase's is a leaf ([`prove_beside`]); with another branch it is a lie.
 //! - A row with an odd number of nodes repeats its last one, so a node may equal its *right* sibling; a node that
 //!   equals its *left* one stands on a copy (CVE-2012-2459) and its position is a fiction.
 //! - A branch is as deep as the largest possible block needs: 4,000,000 / 240 weight units are less than 2¹⁵
 //!   transactions. `pos` must lie in a tree of that depth; servers do not bound it.
-//! - LDK and BDK hear of a confirmation only through [`ProvenTx`], and [`prove`] alone makes one.
+//! - LDK and BDK hear of a confirmation only through [`ProvenTx`], which is made here alone.
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use bitcoin::block::Header;
 use bitcoin::hashes::{Hash, HashEngine};
 use bitcoin::{Amount, Transaction, TxIn, TxMerkleNode, Txid, consensus};
 
-use super::io::{BlockRef, ProofRecord};
+use super::io::{BlockRef, Coinbase, ProofRecord};
 
 /// Levels of the deepest tree that a block can have.
 pub const MAX_DEPTH: usize = 15;
@@ -27,7 +30,7 @@ const NODE_PAIR: usize = 64;
 /// Outputs of the largest transaction: 36 weight units each.
 const MOST_OUTPUTS: u32 = 4_000_000 / 36;
 
-/// A transaction proven to be in a block of our own header tree. Its only constructor is [`prove`].
+/// A transaction proven to be in a block of our own header tree. Its only constructors are [`prove`] and [`prove_beside`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenTx {
     tx: Arc<Transaction>,
@@ -36,6 +39,8 @@ pub struct ProvenTx {
     pos: u32,
     header: Header,
     block: BlockRef,
+    /// What showed the depth of the tree, where that was needed.
+    coinbase: Option<Coinbase>,
 }
 
 /// Why a branch proves nothing.
@@ -59,6 +64,12 @@ pub enum ProofError {
     /// It leads elsewhere than to the header's root.
     #[error("the branch does not lead to the header's root")]
     WrongRoot,
+    /// It is not as long as the coinbase's: it leads to an inner node, or from below a leaf (CVE-2017-12842).
+    #[error("the branch is not as long as the tree is deep")]
+    WrongDepth,
+    /// What is shown as the coinbase is none.
+    #[error("the first transaction is no coinbase")]
+    NoCoinbase,
 }
 
 impl ProofError {
@@ -76,12 +87,6 @@ pub fn prove(
     header: Header,
     height: u32,
 ) -> Result<ProvenTx, ProofError> {
-    if branch.len() > MAX_DEPTH {
-        return Err(ProofError::TooDeep);
-    }
-    if pos >> branch.len() != 0 {
-        return Err(ProofError::Position);
-    }
     let txid = tx.compute_txid();
     let (root, ambiguous) = root(txid, &branch, pos)?;
     if root != header.merkle_root {
@@ -94,11 +99,57 @@ pub fn prove(
         return Err(ProofError::NodeLikeTransaction);
     }
     let block = BlockRef { height, hash: header.block_hash() };
-    Ok(ProvenTx { tx, txid, branch, pos, header, block })
+    Ok(ProvenTx { tx, txid, branch, pos, header, block, coinbase: None })
+}
+
+/// As [`prove`], where the block's coinbase says how deep the tree is: decides what [`ProofError::is_undecided`].
+pub fn prove_beside(
+    coinbase: Coinbase,
+    tx: Arc<Transaction>,
+    branch: Vec<TxMerkleNode>,
+    pos: u32,
+    header: Header,
+    height: u32,
+) -> Result<ProvenTx, ProofError> {
+    let depth = depth(&coinbase, &header)?;
+    let txid = tx.compute_txid();
+    if root(txid, &branch, pos)?.0 != header.merkle_root {
+        return Err(ProofError::WrongRoot);
+    }
+    if branch.len() != depth {
+        return Err(ProofError::WrongDepth);
+    }
+    let block = BlockRef { height, hash: header.block_hash() };
+    Ok(ProvenTx { tx, txid, branch, pos, header, block, coinbase: Some(coinbase) })
+}
+
+/// Proves what is stored once more.
+pub fn prove_again(stored: ProofRecord, header: Header) -> Result<ProvenTx, ProofError> {
+    let ProofRecord { tx, height, branch, pos, coinbase, .. } = stored;
+    match coinbase {
+        Some(coinbase) => prove_beside(coinbase, tx, branch, pos, header, height),
+        None => prove(tx, branch, pos, header, height),
+    }
+}
+
+/// How many levels the tree of this header has above its leaves.
+pub fn depth(coinbase: &Coinbase, header: &Header) -> Result<usize, ProofError> {
+    let (root, _) = root(coinbase.tx.compute_txid(), &coinbase.branch, 0)?;
+    match (root == header.merkle_root, coinbase.tx.is_coinbase()) {
+        (false, _) => Err(ProofError::WrongRoot),
+        (true, false) => Err(ProofError::NoCoinbase),
+        (true, true) => Ok(coinbase.branch.len()),
+    }
 }
 
 /// The root that a branch leads to, and whether a node on the way could be a mined transaction.
 fn root(txid: Txid, branch: &[TxMerkleNode], pos: u32) -> Result<(TxMerkleNode, bool), ProofError> {
+    if branch.len() > MAX_DEPTH {
+        return Err(ProofError::TooDeep);
+    }
+    if pos >> branch.len() != 0 {
+        return Err(ProofError::Position);
+    }
     let mut node = TxMerkleNode::from(txid);
     let mut ambiguous = false;
     for (level, &sibling) in branch.iter().enumerate() {
@@ -166,6 +217,7 @@ impl ProvenTx {
             block: self.block.hash,
             branch: self.branch.clone(),
             pos: self.pos,
+            coinbase: self.coinbase.clone(),
         }
     }
 }

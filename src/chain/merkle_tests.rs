@@ -80,9 +80,62 @@ fn a_branch_deeper_than_a_block_can_be_is_refused() {
     assert_eq!(prove(txs[0].clone(), branch[..15].to_vec(), 0, deep, 7), Err(ProofError::WrongRoot));
 }
 
+/// What a server shows of the first transaction of a block.
+fn coinbase(txs: &[Arc<Transaction>]) -> Coinbase {
+    Coinbase { tx: txs[0].clone(), branch: branch_of(txs, 0) }
+}
+
+fn beside(txs: &[Arc<Transaction>], coinbase: Coinbase, pos: usize) -> Result<ProvenTx, ProofError> {
+    prove_beside(coinbase, txs[pos].clone(), branch_of(txs, pos), pos as u32, header(root_of(txs)), 7)
+}
+
+#[test]
+fn beside_its_coinbase_a_transaction_of_any_length_is_proven_and_stays_so_when_it_is_stored() {
+    for count in 1..10 {
+        for size in [4, 22] {
+            let txs: Vec<_> = (0..count).map(|salt| tx(salt, size)).collect();
+            for pos in 0..txs.len() {
+                let proven = beside(&txs, coinbase(&txs), pos).unwrap();
+                assert_eq!((proven.txid(), proven.pos()), (txs[pos].compute_txid(), pos as u32));
+                assert_eq!(prove_again(proven.to_record(), *proven.header()), Ok(proven));
+            }
+        }
+    }
+}
+
+#[test]
+fn beside_the_coinbase_only_a_branch_as_long_as_its_own_is_believed() {
+    let txs = block(2);
+    // The last leaf, as if it were two nodes; the other direction stands with the sync machine.
+    let deeper = tx(9, 22);
+    let left = testing::salted(1);
+    let leaf = parent_of(left, deeper.compute_txid().into());
+    let row = [txs[0].compute_txid().into(), leaf];
+    let root = header(parent_of(row[0], row[1]));
+    let shown = |branch: Vec<TxMerkleNode>, pos| {
+        let first = Coinbase { tx: txs[0].clone(), branch: vec![leaf] };
+        prove_beside(first, deeper.clone(), branch, pos, root, 7)
+    };
+    assert_eq!(shown(vec![left, row[0]], 3), Err(ProofError::WrongDepth));
+    assert_eq!(shown(vec![left], 1), Err(ProofError::WrongRoot));
+}
+
+#[test]
+fn what_is_no_coinbase_of_this_block_decides_nothing() {
+    let mut txs = block(4);
+    let other = Coinbase { tx: tx(9, 22), branch: branch_of(&txs, 0) };
+    assert_eq!(beside(&txs, other, 1), Err(ProofError::WrongRoot));
+    let second = Coinbase { tx: txs[1].clone(), branch: branch_of(&txs, 1) };
+    assert_eq!(beside(&txs, second, 1), Err(ProofError::WrongRoot));
+    let deep = Coinbase { tx: txs[0].clone(), branch: (0..16).map(testing::salted).collect() };
+    assert_eq!(beside(&txs, deep, 1), Err(ProofError::TooDeep));
+    Arc::make_mut(&mut txs[0]).input[0].previous_output.vout = 0;
+    assert_eq!(beside(&txs, coinbase(&txs), 1), Err(ProofError::NoCoinbase));
+}
+
 /// CVE-2017-12842, upwards: a transaction of 64 bytes stands for two nodes below it.
 #[test]
-fn a_transaction_of_64_bytes_is_no_leaf() {
+fn a_transaction_of_64_bytes_is_no_leaf_by_itself() {
     let txs = [tx(1, 22), tx(2, 4)];
     assert_eq!(txs[1].base_size(), 64);
     let real = prove_at(&txs, 1, header(root_of(&txs))).unwrap_err();

@@ -9,7 +9,7 @@ use bitcoin::{BlockHash, TxMerkleNode};
 use rusqlite::{Connection, Row, Transaction};
 
 use super::{Store, StoreError};
-use crate::chain::io::{ProofRecord, ScriptHash, ScriptRecord, Status};
+use crate::chain::io::{Coinbase, ProofRecord, ScriptHash, ScriptRecord, Status};
 
 const LOAD: &str = "load the script histories";
 
@@ -44,7 +44,10 @@ impl Store {
                 .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?
                 .collect::<rusqlite::Result<BTreeMap<[u8; 32], (Option<[u8; 32]>, bool)>>>()?;
             let proofs = connection
-                .prepare("SELECT script, tx, height, block, branch, pos FROM proof ORDER BY script, height, pos")?
+                .prepare(
+                    "SELECT script, tx, height, block, branch, pos, coinbase, coinbase_branch
+                     FROM proof ORDER BY script, height, pos",
+                )?
                 .query_map([], RawProof::read)?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             Ok((scripts, proofs))
@@ -75,22 +78,42 @@ fn replace(tx: &Transaction<'_>, record: &ScriptRecord) -> rusqlite::Result<()> 
     .execute((script, record.status.map(|status| status.0), record.unconfirmed))?;
     let mut old = stored(tx, script)?;
     let mut upsert = tx.prepare_cached(
-        "INSERT INTO proof (script, txid, height, block, pos, branch, tx) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO proof (script, txid, height, block, pos, branch, tx, coinbase, coinbase_branch)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT DO UPDATE SET height = excluded.height, block = excluded.block, pos = excluded.pos,
-                                   branch = excluded.branch, tx = excluded.tx",
+                                   branch = excluded.branch, tx = excluded.tx, coinbase = excluded.coinbase,
+                                   coinbase_branch = excluded.coinbase_branch",
     )?;
     for proof in &record.confirmed {
         let txid = proof.tx.compute_txid().to_byte_array();
         let place = (proof.height, proof.block.to_byte_array());
-        // Block and txid fix the position, the branch and the body.
+        // Block and txid fix the position, the branch and the body, and whether the coinbase is needed.
         if old.remove(&txid) == Some(place) {
             continue;
         }
-        let branch: Vec<u8> = proof.branch.iter().flat_map(|node| node.to_byte_array()).collect();
-        upsert.execute((script, txid, place.0, place.1, proof.pos, branch, serialize(&*proof.tx)))?;
+        let (branch, tx) = (encode(&proof.branch), serialize(&*proof.tx));
+        let coinbase = proof.coinbase.as_ref().map(|coinbase| serialize(&*coinbase.tx));
+        let coinbase_branch = proof.coinbase.as_ref().map(|coinbase| encode(&coinbase.branch));
+        upsert.execute((script, txid, place.0, place.1, proof.pos, branch, tx, coinbase, coinbase_branch))?;
     }
     let mut delete = tx.prepare_cached("DELETE FROM proof WHERE script = ?1 AND txid = ?2")?;
     old.into_keys().try_for_each(|txid| delete.execute((script, txid)).map(|_| ()))
+}
+
+fn encode(branch: &[TxMerkleNode]) -> Vec<u8> {
+    branch.iter().flat_map(|node| node.to_byte_array()).collect()
+}
+
+fn decode(branch: &[u8]) -> Result<Vec<TxMerkleNode>, String> {
+    let nodes = branch.chunks_exact(32);
+    if !nodes.remainder().is_empty() {
+        return Err("a merkle branch of odd length".into());
+    }
+    nodes.map(|node| TxMerkleNode::from_slice(node).map_err(|error| error.to_string())).collect()
+}
+
+fn body(bytes: &[u8]) -> Result<Arc<bitcoin::Transaction>, String> {
+    Ok(Arc::new(deserialize(bytes).map_err(|error| format!("a transaction body: {error}"))?))
 }
 
 type Places = BTreeMap<[u8; 32], (u32, [u8; 32])>;
@@ -109,6 +132,8 @@ struct RawProof {
     block: [u8; 32],
     branch: Vec<u8>,
     pos: u32,
+    coinbase: Option<Vec<u8>>,
+    coinbase_branch: Option<Vec<u8>>,
 }
 
 impl RawProof {
@@ -120,23 +145,24 @@ impl RawProof {
             block: row.get(3)?,
             branch: row.get(4)?,
             pos: row.get(5)?,
+            coinbase: row.get(6)?,
+            coinbase_branch: row.get(7)?,
         })
     }
 
     fn decode(self) -> Result<ProofRecord, String> {
-        let nodes = self.branch.chunks_exact(32);
-        if !nodes.remainder().is_empty() {
-            return Err("a merkle branch of odd length".into());
-        }
-        let branch = nodes
-            .map(|node| TxMerkleNode::from_slice(node).map_err(|error| error.to_string()))
-            .collect::<Result<_, _>>()?;
+        let coinbase = match (self.coinbase, self.coinbase_branch) {
+            (Some(tx), Some(branch)) => Some(Coinbase { tx: body(&tx)?, branch: decode(&branch)? }),
+            (None, None) => None,
+            _ => return Err("a coinbase without its branch".into()),
+        };
         Ok(ProofRecord {
-            tx: Arc::new(deserialize(&self.tx).map_err(|error| format!("a transaction body: {error}"))?),
+            tx: body(&self.tx)?,
             height: self.height,
             block: BlockHash::from_byte_array(self.block),
-            branch,
+            branch: decode(&self.branch)?,
             pos: self.pos,
+            coinbase,
         })
     }
 }

@@ -22,13 +22,16 @@ pub(super) fn wanted(views: &Views, request: &Request) -> bool {
         (Request::Proof { txid, height }, Stage::Proofs { job, missing, .. }) => {
             missing.contains_key(txid) && job.claims.get(txid) == Some(height)
         }
+        (Request::Coinbase { height }, Stage::Proofs { job, .. }) => job.doubts(*height),
         _ => false,
     };
     match request {
         Request::Headers { .. } => true,
         Request::Subscribe { script } => views.get(script).is_some(),
         Request::History { script } => views.get(script).is_some_and(|view| matches!(view.stage, Stage::History)),
-        Request::Transaction { .. } | Request::Proof { .. } => views.at_job().any(|(_, view)| waits(view)),
+        Request::Transaction { .. } | Request::Proof { .. } | Request::Coinbase { .. } => {
+            views.at_job().any(|(_, view)| waits(view))
+        }
     }
 }
 

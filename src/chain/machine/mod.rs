@@ -14,6 +14,7 @@
 //!   settled as it is, and a job that another server has begun is left to it for a moment.
 
 mod clock;
+mod depths;
 mod forged;
 mod headers;
 mod jobs;
@@ -175,6 +176,11 @@ impl Machine {
         self.lines.keys().copied().collect()
     }
 
+    /// The scripts that a server's histories are being worked on of.
+    fn active(&self, source: SourceId) -> Vec<ScriptHash> {
+        self.lines.get(&source).map(|line| line.views.active()).unwrap_or_default()
+    }
+
     /// The height up to which a server's view is a view of our best chain.
     fn linked(&self, source: SourceId) -> Option<u32> {
         self.lines.get(&source)?.linked(&self.tree)
@@ -205,6 +211,10 @@ impl Machine {
                 self.proof_came(source, txid, height, &branch, pos);
             }
             (Request::Proof { txid, height }, _) => self.proof_refused(source, txid, height),
+            (Request::Coinbase { height }, Some(Reply::Coinbase(coinbase))) => {
+                self.coinbase_came(source, height, coinbase);
+            }
+            (Request::Coinbase { height }, _) => self.coinbase_refused(source, height),
         }
     }
 
@@ -259,7 +269,7 @@ impl Machine {
             let block = BlockRef { height: proof.height, hash: proof.block };
             let txid = proof.tx.compute_txid();
             let header = self.tree.header_at(proof.height).filter(|_| self.tree.contains(block));
-            let proven = header.map(|h| merkle::prove(proof.tx, proof.branch, proof.pos, h, proof.height));
+            let proven = header.map(|header| merkle::prove_again(proof, header));
             match proven {
                 Some(Ok(proven)) => {
                     followed.confirmed.insert(txid);

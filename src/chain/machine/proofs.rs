@@ -68,12 +68,10 @@ impl Machine {
     }
 
     pub(super) fn proof_came(&mut self, source: SourceId, txid: Txid, height: u32, branch: &[TxMerkleNode], pos: u32) {
-        let linked = self.linked(source).unwrap_or_default();
         let Some(header) = self.tree.header_at(height) else { return };
         let block = self.tree.hash_at(height);
         let mut good: Option<Arc<ProvenTx>> = None;
-        let active = self.lines.get(&source).map(|line| line.views.active()).unwrap_or_default();
-        for id in active {
+        for id in self.active(source) {
             let Some(view) = self.lines.get_mut(&source).and_then(|line| line.views.get_mut(&id)) else { continue };
             let Stage::Proofs { job, missing, .. } = &mut view.stage else { continue };
             let Some(against) = missing.get_mut(&txid).filter(|_| job.claims.get(&txid) == Some(&height)) else {
@@ -92,16 +90,8 @@ impl Machine {
                     job.proven.insert(txid, proven.clone());
                     good = Some(proven);
                 }
-                // Near the tip the server may have reorganised and not said so yet.
-                Err(ProofError::WrongRoot) if height + RACE_DEPTH > linked => {
-                    view.misses += 1;
-                    if view.misses >= MISSES {
-                        self.suspect(source, height);
-                    }
-                    self.trouble(source, id);
-                }
-                // What a block holds is not the server's doing: whoever wants us without servers could have it mined.
-                Err(why) if why.is_undecided() => self.trouble(source, id),
+                Err(ProofError::WrongRoot) if self.may_race(source, height) => self.missed(source, id, height),
+                Err(why) if why.is_undecided() => self.doubt_proof((source, id), (txid, height), branch, pos),
                 Err(_) => return self.condemn(source, Lie::Proof),
             }
         }
@@ -110,8 +100,23 @@ impl Machine {
         }
     }
 
+    /// Near the tip the server may have reorganised and not said so yet.
+    pub(super) fn may_race(&self, source: SourceId, height: u32) -> bool {
+        height + RACE_DEPTH > self.linked(source).unwrap_or_default()
+    }
+
+    /// What came leads elsewhere than to our header, where the server may have another one by now.
+    pub(super) fn missed(&mut self, source: SourceId, id: ScriptHash, height: u32) {
+        let Some(view) = self.lines.get_mut(&source).and_then(|line| line.views.get_mut(&id)) else { return };
+        view.misses += 1;
+        if view.misses >= MISSES {
+            self.suspect(source, height);
+        }
+        self.trouble(source, id);
+    }
+
     /// What one server proved, the jobs of the others need not ask for.
-    fn share_proof(&mut self, proven: &Arc<ProvenTx>) {
+    pub(super) fn share_proof(&mut self, proven: &Arc<ProvenTx>) {
         let (txid, height) = (proven.txid(), proven.height());
         for line in self.lines.values_mut() {
             for id in line.views.active() {
@@ -163,7 +168,11 @@ impl Machine {
         lost.into_iter().for_each(|id| self.trouble(source, id));
     }
 
-    fn trouble_where(&mut self, source: SourceId, waits: impl Fn(&Job, &BTreeMap<Txid, Option<BlockHash>>) -> bool) {
+    pub(super) fn trouble_where(
+        &mut self,
+        source: SourceId,
+        waits: impl Fn(&Job, &BTreeMap<Txid, Option<BlockHash>>) -> bool,
+    ) {
         let Some(line) = self.lines.get(&source) else { return };
         let waiting = line.views.at_job().filter(|(_, view)| match &view.stage {
             Stage::Proofs { job, missing, .. } => waits(job, missing),

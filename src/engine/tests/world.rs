@@ -110,6 +110,7 @@ impl Chain {
                 let other = txs.get(1 - pos).map(|tx| TxMerkleNode::from_raw_hash(tx.compute_txid().to_raw_hash()));
                 Reply::Proof { branch: other.into_iter().collect(), pos: pos as u32 }
             }
+            Request::Coinbase { .. } => return None,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bitcoin::TxMerkleNode;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
@@ -12,9 +13,9 @@ use super::super::latency::Latency;
 use super::super::{Event, EventSink};
 use super::Limits;
 use super::lines::Wire;
-use super::replies::{self, pushed_status, pushed_tip, read_reply};
+use super::replies::{self, first_of, pushed_status, pushed_tip, read_reply, transaction};
 use super::wire::{Message, parse_line};
-use crate::chain::io::{Request, SourceId};
+use crate::chain::io::{Coinbase, Reply, Request, SourceId};
 
 /// Works everywhere; more does not.
 const IN_FLIGHT: usize = 8;
@@ -41,6 +42,8 @@ struct Pending {
 
 enum To {
     Event(Request),
+    /// The body of a block's first transaction, whose branch came before; to be the answer to the request.
+    Coinbase(Request, Vec<TxMerkleNode>),
     Waiter(Waiter),
     Nobody,
 }
@@ -180,8 +183,22 @@ impl Connection {
         self.latency.measure(now.duration_since(sent));
         let outcome = outcome.map_err(|error| SourceError::from(NoAnswer::Said(error)));
         match to {
+            To::Event(request @ Request::Coinbase { .. }) => match outcome.and_then(first_of) {
+                Ok((txid, branch)) => {
+                    let (method, params) = replies::method(&Request::Transaction { txid });
+                    let id = self.wire.request(method, &params);
+                    self.flight.depart_as(id, To::Coinbase(request, branch));
+                    Ok(None)
+                }
+                Err(error) => Ok(Some(Event::Answer { request, reply: Err(error) })),
+            },
             To::Event(request) => {
                 let reply = outcome.and_then(|raw| read_reply(&request, raw));
+                Ok(Some(Event::Answer { request, reply }))
+            }
+            To::Coinbase(request, branch) => {
+                let body = outcome.and_then(transaction).map(Arc::new);
+                let reply = body.map(|tx| Reply::Coinbase(Coinbase { tx, branch }));
                 Ok(Some(Event::Answer { request, reply }))
             }
             To::Waiter(waiter) => {
@@ -276,7 +293,7 @@ impl Flight {
         }
         let late = SourceError::from(Trouble::Deadline(limits.request));
         Ok(match oldest.remove().to {
-            To::Event(request) => Some(Event::Answer { request, reply: Err(late) }),
+            To::Event(request) | To::Coinbase(request, _) => Some(Event::Answer { request, reply: Err(late) }),
             To::Waiter(waiter) => {
                 // Who gave up waiting does not need it.
                 let _ = waiter.send(Err(late));
@@ -299,7 +316,7 @@ impl Flight {
         });
         let flying = std::mem::take(&mut self.pending).into_values().filter_map(|pending| match pending.to {
             To::Waiter(waiter) => Some(waiter),
-            To::Event(_) | To::Nobody => None,
+            To::Event(_) | To::Coinbase(..) | To::Nobody => None,
         });
         for waiter in waiting.chain(flying) {
             // Who gave up waiting does not need it.

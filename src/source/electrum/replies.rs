@@ -40,6 +40,8 @@ pub fn read_reply(request: &Request, raw: &RawValue) -> Result<Reply, SourceErro
         Request::History { .. } => history(raw).map(Reply::History),
         Request::Transaction { .. } => transaction(raw).map(|tx| Reply::Transaction(Arc::new(tx))),
         Request::Proof { height, .. } => proof_of(raw, height),
+        // It takes two results: `first_of`, and its body.
+        Request::Coinbase { .. } => Err(malformed("coinbase")),
     }
 }
 
@@ -105,7 +107,8 @@ fn block_height(height: i64) -> Option<u32> {
     u32::try_from(height).ok().filter(|height| *height < MAX_HEIGHT)
 }
 
-fn transaction(raw: &RawValue) -> Result<Transaction, SourceError> {
+/// A body; its id is not yet compared with the one asked for.
+pub(super) fn transaction(raw: &RawValue) -> Result<Transaction, SourceError> {
     let hex: Cow<str> = read(raw, "transaction")?;
     deserialize_hex(&hex).map_err(|_| malformed("transaction"))
 }
@@ -125,6 +128,21 @@ pub(in crate::source) fn proof_of(raw: &RawValue, asked: u32) -> Result<Reply, S
     }
     let pos = u32::try_from(branch.pos).map_err(|_| Breach::Position)?;
     Ok(Reply::Proof { branch: branch.merkle, pos })
+}
+
+/// Result of `blockchain.transaction.id_from_pos` with a branch: the id, and its branch.
+pub fn first_of(raw: &RawValue) -> Result<(Txid, Vec<TxMerkleNode>), SourceError> {
+    #[derive(Deserialize)]
+    struct First {
+        tx_hash: Txid,
+        merkle: Vec<TxMerkleNode>,
+    }
+    const WHY: &str = "first transaction";
+    let first: First = read(raw, WHY)?;
+    match first.merkle.len() > MAX_BRANCH {
+        true => Err(malformed(WHY)),
+        false => Ok((first.tx_hash, first.merkle)),
+    }
 }
 
 #[derive(Deserialize)]
@@ -224,6 +242,7 @@ pub(super) fn method(request: &Request) -> (&'static str, String) {
         Request::History { script } => ("blockchain.scripthash.get_history", script_params(script)),
         Request::Transaction { txid } => ("blockchain.transaction.get", format!("[\"{txid}\"]")),
         Request::Proof { txid, height } => ("blockchain.transaction.get_merkle", format!("[\"{txid}\",{height}]")),
+        Request::Coinbase { height } => ("blockchain.transaction.id_from_pos", format!("[{height},0,true]")),
     }
 }
 

@@ -19,7 +19,7 @@ use super::book::Fetched;
 use super::history::History;
 use super::http::Http;
 use super::replies::{self, MOST_HASH, MOST_PAGE, MOST_RAW, MOST_SMALL};
-use crate::chain::io::{Reply, Request, ScriptHash};
+use crate::chain::io::{Coinbase, Reply, Request, ScriptHash};
 
 /// Confirmed transactions of a page.
 const PAGE: usize = 25;
@@ -122,17 +122,31 @@ impl Http {
         replies::proof(&self.get(&format!("/tx/{txid}/merkle-proof"), MOST_SMALL).await?, height)
     }
 
+    async fn transaction(&self, txid: Txid) -> Result<Arc<Transaction>, SourceError> {
+        let body = self.get(&format!("/tx/{txid}/raw"), MOST_RAW).await?;
+        Ok(Arc::new(replies::transaction(&body)?))
+    }
+
+    async fn coinbase(&self, height: u32) -> Result<Reply, SourceError> {
+        let hash = replies::block_hash(&self.get(&format!("/block-height/{height}"), MOST_HASH).await?)?;
+        let txid = replies::txid(&self.get(&format!("/block/{hash}/txid/0"), MOST_HASH).await?)?;
+        match self.proof(txid, height).await? {
+            Reply::Proof { branch, pos: 0 } => {
+                Ok(Reply::Coinbase(Coinbase { tx: self.transaction(txid).await?, branch }))
+            }
+            _ => Err(NoAnswer::Malformed("the first transaction is not the first").into()),
+        }
+    }
+
     /// The answer to a question of the machine that is not about a script.
     pub(super) async fn answer(&self, request: &Request) -> Result<Reply, SourceError> {
         match *request {
             Request::Headers { start, count } => {
                 self.within(count.div_ceil(BLOCKS), self.headers(start, count)).await.map(Reply::Headers)
             }
-            Request::Transaction { txid } => {
-                let body = self.get(&format!("/tx/{txid}/raw"), MOST_RAW).await?;
-                Ok(Reply::Transaction(Arc::new(replies::transaction(&body)?)))
-            }
+            Request::Transaction { txid } => self.transaction(txid).await.map(Reply::Transaction),
             Request::Proof { txid, height } => self.proof(txid, height).await,
+            Request::Coinbase { height } => self.within(3, self.coinbase(height)).await,
             Request::Subscribe { .. } | Request::History { .. } => {
                 Err(NoAnswer::Malformed("a script is followed by the book").into())
             }

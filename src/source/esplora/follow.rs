@@ -184,7 +184,7 @@ impl Follower {
             },
             Request::Transaction { txid } => self.book.body(&txid),
             Request::Proof { txid, height } => self.book.proof(txid, height),
-            Request::Headers { .. } => None,
+            Request::Headers { .. } | Request::Coinbase { .. } => None,
         };
         match at_hand {
             Some(reply) => self.say(Event::Answer { request, reply: Ok(reply) }),

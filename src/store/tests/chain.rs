@@ -4,7 +4,7 @@ use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, Transaction, TxMerkleNode};
 
-use crate::chain::io::{ProofRecord, ScriptHash, ScriptRecord, Status};
+use crate::chain::io::{Coinbase, ProofRecord, ScriptHash, ScriptRecord, Status};
 use crate::store::StoreError;
 use crate::store::testing::{after_power_cut, fresh, open};
 
@@ -97,7 +97,15 @@ fn proof(number: u8, height: u32, pos: u32) -> ProofRecord {
         block: BlockHash::from_byte_array([height as u8; 32]),
         branch: (0..number).map(|node| TxMerkleNode::from_byte_array([node; 32])).collect(),
         pos,
+        coinbase: None,
     }
+}
+
+/// The same, with what shows how deep its tree is.
+fn deep(number: u8, height: u32, pos: u32) -> ProofRecord {
+    let first = proof(number + 100, height, 0);
+    let coinbase = Coinbase { tx: first.tx, branch: first.branch[..usize::from(number)].to_vec() };
+    ProofRecord { coinbase: Some(coinbase), ..proof(number, height, pos) }
 }
 
 fn record(script: u8, status: Option<u8>, confirmed: Vec<ProofRecord>) -> ScriptRecord {
@@ -113,14 +121,14 @@ fn record(script: u8, status: Option<u8>, confirmed: Vec<ProofRecord>) -> Script
 fn histories_come_back_in_chain_order_and_replace_what_was_there() {
     let (dir, store) = fresh();
     let unused = record(1, None, Vec::new());
-    let used = record(2, Some(9), vec![proof(1, 10, 5), proof(2, 12, 0), proof(3, 12, 7)]);
+    let used = record(2, Some(9), vec![proof(1, 10, 5), proof(2, 12, 0), deep(3, 12, 7)]);
     // The same transaction concerns two scripts.
     let shared = record(3, Some(1), vec![proof(1, 10, 5)]);
     for record in [&unused, &used, &shared] {
         store.store_history(record).unwrap();
     }
     // A reorganisation moved 2, dropped 3 and brought 4.
-    let moved = record(2, Some(5), vec![proof(1, 10, 5), proof(4, 11, 1), proof(2, 13, 2)]);
+    let moved = record(2, Some(5), vec![proof(1, 10, 5), deep(4, 11, 1), deep(2, 13, 2)]);
     store.store_history(&moved).unwrap();
     store.close().unwrap();
     assert_eq!(open(dir.path()).load_histories().unwrap(), [unused, moved, shared]);

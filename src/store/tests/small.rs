@@ -115,6 +115,7 @@ fn spend(parent: Txid, number: u32) -> Transaction {
 
 fn confirm(store: &Store, height: u32, txs: &[&Transaction]) {
     let proof = |(pos, tx): (u32, &&Transaction)| ProofRecord {
+        coinbase: None,
         tx: Arc::new((*tx).clone()),
         height,
         block: BlockHash::from_byte_array([height as u8; 32]),

@@ -29,20 +29,20 @@ pub(super) enum Event {
 }
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
-    let scripts = prop::collection::vec(1u8..7, 0..4);
+    let scripts = prop::collection::vec(1u8..8, 0..4);
     prop_oneof![
         4 => (scripts, any::<bool>()).prop_map(|(to, spend)| Event::Mine(to, spend)),
-        2 => (1u8..7).prop_map(Event::Mempool),
+        2 => (1u8..8).prop_map(Event::Mempool),
         2 => (1usize..7, 1usize..4, any::<u8>()).prop_map(|(depth, more, fate)| Event::Reorg(depth, more, fate)),
         2 => Just(Event::PushTip),
-        3 => (1u8..7).prop_map(Event::PushStatus),
+        3 => (1u8..8).prop_map(Event::PushStatus),
         4 => any::<bool>().prop_map(Event::PushAll),
         8 => (1usize..12).prop_map(Event::Answers),
         1 => Just(Event::Refuse),
         4 => (1u64..4_000).prop_map(Event::Wait),
         1 => Just(Event::Reconnect),
         1 => Just(Event::Restart),
-        2 => (1u8..7, any::<bool>()).prop_map(|(n, wallet)| Event::Watch(n, wallet)),
+        2 => (1u8..8, any::<bool>()).prop_map(|(n, wallet)| Event::Watch(n, wallet)),
         1 => (0u32..5).prop_map(Event::OldTip),
     ]
 }

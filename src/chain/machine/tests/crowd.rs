@@ -32,7 +32,7 @@ enum Fault {
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
-    let n = 1u8..7;
+    let n = 1u8..8;
     prop_oneof![
         4 => Just(Fault::CatchUp),
         4 => n.clone().prop_map(Fault::Hide),
@@ -111,8 +111,11 @@ fn play_fault(world: &mut World, source: SourceId, fault: Fault) {
         Fault::Nonsense(salt) => {
             let asked = world.in_flight.iter().position(|(of, _)| *of == source);
             let Some((_, request)) = asked.map(|at| world.in_flight.remove(at)) else { return };
-            let reply =
-                if salt % 2 == 0 { Reply::Status(Some(Status([salt; 32]))) } else { Reply::History(Vec::new()) };
+            let reply = match salt % 3 {
+                0 => Reply::Status(Some(Status([salt; 32]))),
+                1 => Reply::History(Vec::new()),
+                _ => Reply::Coinbase(Coinbase { tx: deposit(salt.into(), &[9]), branch: Vec::new() }),
+            };
             world.on(Input::Answer { source, request, reply: Ok(reply) });
         }
     }

@@ -40,27 +40,6 @@ fn a_malformed_proof_is_a_lie_at_once() {
 }
 
 #[test]
-fn a_mined_transaction_of_64_bytes_is_not_told_and_no_server_is_blamed_for_it() {
-    for seed in SEEDS {
-        let mut world = World::new(Node::new(20), &[(1, WALLET), (2, LIGHTNING)], seed);
-        let coin = deposit(1, &[2]);
-        world.block(&[coin.clone()]);
-        let mut odd = bitcoin::Transaction::clone(&spend(&coin, &[9]));
-        odd.output[0].script_pubkey = bitcoin::ScriptBuf::from_bytes(vec![0x51, 0x02, 0x4e, 0x73]);
-        assert_eq!(odd.base_size(), 64);
-        world.forget();
-        world.node.mine(&[Arc::new(odd.clone()), deposit(2, &[1])]);
-        world.push(true);
-        world.settle();
-        assert_eq!(world.reports, [Report::Degraded { script: hash_of(2) }]);
-        assert_eq!(world.machine.progress().serving, 1);
-        assert!(!world.listener.confirmed.contains_key(&odd.compute_txid()));
-        assert_eq!((world.listener.confirmed.len(), world.listener.tip.map(|tip| tip.height)), (2, Some(22)));
-        assert!(world.asked.len() < 20, "{:?}", world.asked);
-    }
-}
-
-#[test]
 fn a_wrong_proof_near_the_tip_is_asked_for_again_and_then_a_lie() {
     let (mut world, paid) = with_deposit(1);
     let request = Request::Proof { txid: paid.compute_txid(), height: 21 };

@@ -5,6 +5,7 @@
 mod anchor;
 mod chaos;
 mod crowd;
+mod depths;
 mod forged;
 mod lies;
 mod node;

@@ -15,6 +15,9 @@ use crate::chain::testing::{self, branch_of, root_of};
 /// Scripts with these numbers are locked: what spends them needs a witness.
 const LOCKED: [u8; 4] = [2, 5, 201, 202];
 
+/// The script with this number is so short that what pays to it alone has 64 bytes, as two nodes of a merkle tree have.
+pub(super) const SHORT: u8 = 7;
+
 /// Opens for its own number.
 fn lock(n: u8) -> ScriptBuf {
     Builder::new().push_slice([n]).push_opcode(OP_EQUAL).into_script()
@@ -24,6 +27,9 @@ fn lock(n: u8) -> ScriptBuf {
 pub(super) fn script(n: u8) -> ScriptBuf {
     if LOCKED.contains(&n) {
         return lock(n).to_p2wsh();
+    }
+    if n == SHORT {
+        return ScriptBuf::from_bytes(vec![0x51, 0x02, n, n]);
     }
     let mut bytes = vec![0x00, 0x14];
     bytes.extend([n; 20]);
@@ -116,7 +122,9 @@ impl Node {
     /// A block of these, after a coinbase that pays nobody we know.
     pub(super) fn mine(&mut self, txs: &[Arc<Transaction>]) {
         self.salt += 1;
-        let mut all = vec![deposit(1_000_000 + self.salt, &[255])];
+        let mut coinbase = Transaction::clone(&tx(OutPoint::null(), &[255]));
+        coinbase.lock_time = absolute::LockTime::from_consensus(self.salt);
+        let mut all = vec![Arc::new(coinbase)];
         all.extend_from_slice(txs);
         self.mempool.retain(|tx| !txs.contains(tx));
         let header = testing::mine(&self.tip(), root_of(&all));
@@ -186,6 +194,11 @@ impl Node {
                 let (_, txs) = self.blocks.get(height as usize).ok_or(Refusal::Error)?;
                 let pos = txs.iter().position(|tx| tx.compute_txid() == txid).ok_or(Refusal::Error)?;
                 Ok(Reply::Proof { branch: branch_of(txs, pos), pos: pos as u32 })
+            }
+            Request::Coinbase { height } => {
+                let (_, txs) = self.blocks.get(height as usize).ok_or(Refusal::Error)?;
+                let tx = txs.first().ok_or(Refusal::Error)?.clone();
+                Ok(Reply::Coinbase(Coinbase { tx, branch: branch_of(txs, 0) }))
             }
         }
     }

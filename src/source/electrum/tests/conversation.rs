@@ -187,6 +187,43 @@ async fn a_history_is_read_strictly() {
 }
 
 #[tokio::test]
+async fn the_first_transaction_of_a_block_is_asked_for_by_its_place_and_then_by_its_id() {
+    let tx = &genesis_block(Network::Regtest).txdata[0];
+    let first = format!("{{\"tx_hash\":\"{}\",\"merkle\":[\"{}\"]}}", tx.compute_txid(), "5a".repeat(32));
+    let request = Request::Coinbase { height: 7 };
+    let mut talk = Talk::begin("1.4").await;
+    for said in [Some(serialize_hex(tx)), None] {
+        talk.session.ask(request.clone());
+        let (id, params) = talk.server.expect("blockchain.transaction.id_from_pos").await;
+        assert_eq!(params, serde_json::json!([7, 0, true]));
+        talk.server.answer(id, &first).await;
+        let (id, params) = talk.server.expect("blockchain.transaction.get").await;
+        assert_eq!(params, serde_json::json!([tx.compute_txid().to_string()]));
+        match &said {
+            Some(hex) => talk.server.answer(id, format!("\"{hex}\"")).await,
+            None => talk.server.refuse(id, "\"unknown\"").await,
+        }
+        let Event::Answer { request: asked, reply } = talk.event().await else { panic!() };
+        assert_eq!(asked, request);
+        match reply {
+            Ok(Reply::Coinbase(coinbase)) => {
+                assert!(said.is_some() && *coinbase.tx == *tx && coinbase.branch.len() == 1)
+            }
+            Err(SourceError::Refused(NoAnswer::Said(_))) => assert!(said.is_none()),
+            other => panic!("{other:?}"),
+        }
+    }
+    let many = format!("{{\"tx_hash\":\"{}\",\"merkle\":{:?}}}", tx.compute_txid(), vec!["5a".repeat(32); 33]);
+    for malformed in ["null", "{}", &many] {
+        talk.session.ask(request.clone());
+        let (id, _) = talk.server.expect("blockchain.transaction.id_from_pos").await;
+        talk.server.answer(id, malformed).await;
+        let Event::Answer { reply: Err(why), .. } = talk.event().await else { panic!("{malformed}") };
+        assert!(matches!(why, SourceError::Refused(NoAnswer::Malformed(_))), "{why:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_answer_refuses_the_request_and_keeps_the_connection() {
     let mut talk = Talk::begin("1.4").await;
     for error in ["\"history too large\\u001b[2J\"", "{\"code\":1,\"message\":\"history too large\\u001b[2J\"}"] {

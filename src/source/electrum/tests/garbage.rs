@@ -30,6 +30,7 @@ fn read(line: &[u8]) -> usize {
     let others = [
         replies::tip(raw).is_ok(),
         replies::pushed_tip(raw).is_ok(),
+        replies::first_of(raw).is_ok(),
         replies::pushed_status(raw).is_ok(),
         replies::rate(raw).is_some(),
         replies::histogram(raw).is_ok(),

@@ -129,6 +129,21 @@ async fn what_a_block_confirms_is_told_before_the_block_and_costs_one_request() 
 }
 
 #[tokio::test]
+async fn the_first_transaction_of_a_block_comes_with_its_branch() {
+    let server = Server::start().await;
+    let other = pays(outside(2), &[9]);
+    server.mine(std::slice::from_ref(&other));
+    let mut line = connect(&server).await;
+    line.tip().await;
+    let Ok(Reply::Coinbase(first)) = line.asked(Request::Coinbase { height: 1 }).await else { panic!() };
+    assert!(first.tx.is_coinbase() && first.branch == [other.compute_txid().into()]);
+    assert!(line.asked(Request::Coinbase { height: 2 }).await.is_err());
+    // What the server says that is first is to be it.
+    server.rule(move |path| path.ends_with("/txid/0").then(|| ok(other.compute_txid().to_string())));
+    assert!(line.asked(Request::Coinbase { height: 1 }).await.is_err());
+}
+
+#[tokio::test]
 async fn an_unconfirmed_transaction_is_seen_and_then_its_replacement() {
     let server = Server::start().await;
     let mut line = connect(&server).await;

@@ -217,6 +217,18 @@ impl State {
                 Some(block) => ok(serialize(block)),
                 None => missing(),
             },
+            ["block", hash, "txid", index] => {
+                let at =
+                    |block: &Block| block.txdata.get(index.parse::<usize>().unwrap()).map(Transaction::compute_txid);
+                self.find(hash).and_then(at).map_or_else(missing, |txid| ok(txid.to_string()))
+            }
+            ["tx", txid, "raw"] => self.placed(txid).map_or_else(missing, |(_, _, tx)| ok(serialize(tx))),
+            ["tx", txid, "merkle-proof"] => self.placed(txid).map_or_else(missing, |(height, pos, _)| {
+                // Blocks with one or two transactions.
+                let sibling = self.chain[height].txdata.get(1 - pos).map(|tx| tx.compute_txid().to_string());
+                let merkle: Vec<String> = sibling.into_iter().collect();
+                ok(json!({ "block_height": height, "merkle": merkle, "pos": pos }).to_string())
+            }),
             ["scripthash", hash, "txs"] => ok(self.history(hash, true)),
             ["scripthash", hash, "txs", "mempool"] => ok(self.history(hash, false)),
             ["scripthash", _, "txs", "chain", _] => ok("[]"),
@@ -225,6 +237,16 @@ impl State {
             ["mempool"] => ok(r#"{"count":1,"vsize":2,"total_fee":3,"fee_histogram":[[10.5,2000],[1.0,100]]}"#),
             _ => http("404 Not Found", "", "endpoint does not exist"),
         }
+    }
+
+    /// Height, position and body of a confirmed transaction.
+    fn placed(&self, txid: &str) -> Option<(usize, usize, &Transaction)> {
+        let all = self
+            .chain
+            .iter()
+            .enumerate()
+            .flat_map(|(height, block)| block.txdata.iter().enumerate().map(move |(pos, tx)| (height, pos, tx)));
+        all.into_iter().find(|(_, _, tx)| tx.compute_txid().to_string() == txid)
     }
 
     fn find(&self, hash: &str) -> Option<&Block> {
