@@ -4,11 +4,24 @@ use serde_json::json;
 
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
+use crate::support::ports::free_port;
 use crate::support::scenes::{CHANNEL, DEPOSIT, open, pay, two_nodes_with_a_channel};
 use crate::support::terminal::{on_a_terminal, plain};
 use crate::support::world::World;
 
 const QUICK: &str = "[alarms]\nrotate_after_secs = 5\ndegraded_after_secs = 10\nrefuse_after_secs = 15\n";
+
+#[test]
+fn a_new_node_that_reaches_no_server_says_that_it_knows_no_block_and_not_how_old_the_first_one_is() {
+    let world = World::new();
+    let mut alice = Daemon::with_servers(&world, "alice", &[format!("tcp://127.0.0.1:{}", free_port())]);
+    alice.start();
+    let status =
+        eventually("the server to fail", || alice.answering(), |status| status["servers"][0]["trouble"].is_string());
+    assert_eq!(status["alarm"]["why"], "no block is known yet with all that concerns this node");
+    assert!(status["alarm"]["age_secs"].as_u64().is_some_and(|age| age < 3600), "{status}");
+    assert!(plain(&on_a_terminal(&alice, &["status"]).stdout).contains("no block is known yet"));
+}
 
 #[test]
 pub(crate) fn a_node_that_hears_of_no_block_pays_forwards_and_takes_nothing_closes_nothing_and_recovers() {

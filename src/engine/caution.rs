@@ -25,15 +25,15 @@ struct Inner {
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// The time in the header of the last block that was told.
-    mined: u32,
+    /// The time in the header of the last block that was told; none if there was none yet.
+    mined: Option<u32>,
     told: Instant,
     uncovered: Option<Instant>,
 }
 
 impl Caution {
-    /// Of a node that begins now, at a block with this time in its header.
-    pub fn new(alarms: &Alarms, mined: u32) -> Self {
+    /// Of a node that begins now, at a block with this time in its header; at none if it is new.
+    pub fn new(alarms: &Alarms, mined: Option<u32>) -> Self {
         let rung = |after: Duration| (!after.is_zero()).then_some(after);
         let rungs = Rungs {
             rotate: rung(alarms.rotate_after),
@@ -46,7 +46,7 @@ impl Caution {
 
     /// A block was told to wallet and channels.
     pub fn told(&self, mined: u32) {
-        self.change(|seen| Seen { mined, told: Instant::now(), ..seen });
+        self.change(|seen| Seen { mined: Some(mined), told: Instant::now(), ..seen });
     }
 
     /// The least covered channel is so many blocks behind our chain.
@@ -91,7 +91,7 @@ impl Caution {
         let (seen, now) = (self.seen(), Instant::now());
         let now_unix = Duration::from_secs(crate::clock::unix_now());
         Sight {
-            since_mined: now_unix.saturating_sub(Duration::from_secs(seen.mined.into())),
+            since_mined: seen.mined.map(|mined| now_unix.saturating_sub(Duration::from_secs(mined.into()))),
             since_told: now.saturating_duration_since(seen.told),
             uncovered: seen.uncovered.map(|since| now.saturating_duration_since(since)),
         }
@@ -118,6 +118,7 @@ impl std::fmt::Display for Alarm {
                 "the newest block that is known with all that concerns this node is {age} old: its servers may keep \
                  blocks back, or are behind (or the clock of this machine is wrong)"
             ),
+            Cause::Beginning => f.write_str("no block is known yet with all that concerns this node"),
             Cause::Coverage => {
                 write!(f, "for {age} no server has told everything about a channel, so its theft would not be seen")
             }
@@ -149,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_and_recovery_wake_whoever_waits() {
-        let caution = Caution::new(&alarms(), now());
+        let caution = Caution::new(&alarms(), Some(now()));
         let begun = Instant::now();
         for (step, minutes) in [(Step::Rotate, 60), (Step::Degraded, 90), (Step::Refuse, 120)] {
             // The header's age is measured in seconds, by the clock on the wall.
@@ -169,7 +170,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lost_coverage_counts_from_when_it_was_lost_and_ends_when_it_is_back() {
-        let caution = Caution::new(&alarms(), now());
+        let caution = Caution::new(&alarms(), Some(now()));
         caution.behind(LAG + 1);
         for _ in 0..9 {
             tokio::time::advance(Duration::from_secs(15 * 60)).await;
@@ -185,8 +186,9 @@ mod tests {
 
     #[test]
     fn a_tip_that_was_old_at_the_start_is_old() {
-        assert_eq!(Caution::new(&alarms(), now() - 3 * 3600).alarm().step, Step::Refuse);
+        let old = Some(now() - 3 * 3600);
+        assert_eq!(Caution::new(&alarms(), old).alarm().step, Step::Refuse);
         let off = Alarms { degraded_after: Duration::ZERO, refuse_after: Duration::ZERO, ..alarms() };
-        assert_eq!(Caution::new(&off, now() - 3 * 3600).alarm().step, Step::Rotate);
+        assert_eq!(Caution::new(&off, old).alarm().step, Step::Rotate);
     }
 }

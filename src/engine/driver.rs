@@ -378,7 +378,7 @@ impl Engine {
     fn rotate_due(&self, now: Instant) -> Option<Instant> {
         let alarm = self.caution.alarm();
         let at = match alarm.step {
-            _ if alarm.cause == Cause::Silence && !self.machine.synced() => return None,
+            _ if alarm.cause != Cause::Coverage && !self.machine.synced() => return None,
             Step::Calm => now + self.caution.next()?,
             _ => self.rotate_at,
         };

@@ -51,6 +51,8 @@ pub enum Cause {
     Silence,
     /// Blocks come, but nobody tells everything about a channel.
     Coverage,
+    /// No block was ever told: the node is new. As blind as it can be, whatever the times.
+    Beginning,
 }
 
 /// Where we stand.
@@ -67,9 +69,9 @@ pub struct Alarm {
 /// What is seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sight {
-    /// Since the time in the header of the last block that we told; zero if that lies ahead.
-    pub(super) since_mined: Duration,
-    /// Since we told it.
+    /// Since the time in the header of the last block that we told; zero if that lies ahead, none if there was none yet.
+    pub(super) since_mined: Option<Duration>,
+    /// Since we told it, or began.
     pub(super) since_told: Duration,
     /// Since the least covered channel is more than [`LAG`] blocks behind, if it is.
     pub(super) uncovered: Option<Duration>,
@@ -78,7 +80,8 @@ pub(super) struct Sight {
 impl Sight {
     /// What is worse, and its age.
     fn worst(self) -> (Cause, Duration) {
-        let silence = self.since_mined.max(self.since_told);
+        let Some(since_mined) = self.since_mined else { return (Cause::Beginning, self.since_told) };
+        let silence = since_mined.max(self.since_told);
         match self.uncovered {
             Some(age) if age > silence => (Cause::Coverage, age),
             _ => (Cause::Silence, silence),
@@ -89,7 +92,7 @@ impl Sight {
 impl Rungs {
     pub(super) fn climb(&self, sight: Sight) -> Alarm {
         let (cause, age) = sight.worst();
-        let reached = |rung: Option<Duration>| rung.is_some_and(|rung| age >= rung);
+        let reached = |rung: Option<Duration>| rung.is_some_and(|rung| age >= rung || cause == Cause::Beginning);
         let steps = [(self.refuse, Step::Refuse), (self.degraded, Step::Degraded), (self.rotate, Step::Rotate)];
         let step = steps.into_iter().find(|(rung, _)| reached(*rung)).map_or(Step::Calm, |(_, step)| step);
         Alarm { step, cause, age }
@@ -97,9 +100,9 @@ impl Rungs {
 
     /// How long until a rung is reached that is not reached now, if nothing is heard.
     pub(super) fn next(&self, sight: Sight) -> Option<Duration> {
-        let (_, age) = sight.worst();
+        let (cause, age) = sight.worst();
         let ahead = [self.rotate, self.degraded, self.refuse].into_iter().flatten().filter(|rung| *rung > age);
-        ahead.min().map(|rung| rung - age)
+        ahead.min().map(|rung| rung - age).filter(|_| cause != Cause::Beginning)
     }
 }
 
@@ -115,7 +118,7 @@ mod tests {
     };
 
     fn minutes(mined: u32, told: u32) -> Sight {
-        Sight { since_mined: MINUTE * mined, since_told: MINUTE * told, uncovered: None }
+        Sight { since_mined: Some(MINUTE * mined), since_told: MINUTE * told, uncovered: None }
     }
 
     #[test]
@@ -134,6 +137,18 @@ mod tests {
             assert_eq!((alarm.step, alarm.cause, alarm.age), (step, Cause::Silence, MINUTE * age));
         }
         assert_eq!(RUNGS.climb(minutes(1, 0)).step, Step::Calm);
+    }
+
+    #[test]
+    fn a_new_node_risks_nothing_until_a_block_is_told() {
+        for told in [0, 1, 100_000] {
+            let sight = Sight { since_mined: None, ..minutes(0, told) };
+            let alarm = RUNGS.climb(sight);
+            assert_eq!((alarm.step, alarm.cause, alarm.age), (Step::Refuse, Cause::Beginning, MINUTE * told));
+            assert_eq!(RUNGS.next(sight), None);
+        }
+        let said = Rungs { refuse: None, ..RUNGS };
+        assert_eq!(said.climb(Sight { since_mined: None, ..minutes(0, 0) }).step, Step::Degraded);
     }
 
     #[test]
@@ -168,9 +183,9 @@ mod tests {
         for age in [0, 30, 60, 75, 90, 119] {
             let sight = minutes(age, 0);
             let wait = RUNGS.next(sight).unwrap();
-            let then = Sight { since_mined: sight.since_mined + wait, ..sight };
+            let then = Sight { since_mined: sight.since_mined.map(|since| since + wait), ..sight };
             assert!(RUNGS.climb(then).step > RUNGS.climb(sight).step);
-            let before = Sight { since_mined: then.since_mined - MINUTE / 60, ..sight };
+            let before = Sight { since_mined: then.since_mined.map(|since| since - MINUTE / 60), ..sight };
             assert_eq!(RUNGS.climb(before).step, RUNGS.climb(sight).step);
         }
         assert_eq!(RUNGS.next(minutes(120, 0)), None);

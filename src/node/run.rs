@@ -115,8 +115,7 @@ impl Opened {
         let (inbox, watches) = WatchInbox::new();
         let fees = FeeBook::load(&store, &config.fees)?;
         let machine = engine::restore(&store, config.network)?;
-        let tip = machine.tree().header_at(machine.tree().height());
-        let caution = Caution::new(&config.alarms, tip.map_or(0, |header| header.time));
+        let caution = Caution::new(&config.alarms, machine.told_before().map(|header| header.time));
         let wallet = Wallet::open(store.clone(), ledger.clone(), &master, config.network, inbox.clone())?;
         crash::passes(Point::WalletMade);
         let ground = Ground {

@@ -78,7 +78,7 @@ impl Ours {
             listeners: vec![Arc::new(feeder)],
             inbox: receiver,
             fees,
-            caution: engine::Caution::new(&config.alarms, 0),
+            caution: engine::Caution::new(&config.alarms, None),
         };
         let (engine, handle) = Engine::new(parts).expect("a good store");
         let shutdown = Shutdown::new();

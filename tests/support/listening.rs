@@ -56,7 +56,7 @@ impl Listening {
             store,
             listeners: vec![Arc::new(feeder)],
             inbox: receiver,
-            caution: engine::Caution::new(&config.alarms, 0),
+            caution: engine::Caution::new(&config.alarms, None),
         };
         let (engine, handle) = Engine::new(parts).expect("an engine");
         let shutdown = Shutdown::new();

@@ -29,6 +29,7 @@ mod settle;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use bitcoin::block::Header;
 use bitcoin::{Transaction, Txid};
 
 use super::facts::Facts;
@@ -144,6 +145,11 @@ impl Machine {
     /// Our own headers.
     pub fn tree(&self) -> &HeaderTree {
         &self.tree
+    }
+
+    /// Our header at the height up to which the process before this one told everything, while this one has told no tip.
+    pub fn told_before(&self) -> Option<Header> {
+        self.delivery.told_before().and_then(|height| self.tree.header_at(height))
     }
 
     /// True while this transaction is proven to be in a block of our best chain.

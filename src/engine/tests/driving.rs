@@ -125,7 +125,7 @@ pub(super) fn run_on(
         ],
         inbox: receiver,
         fees: fees.clone(),
-        caution: Caution::new(&wishes.alarms, now()),
+        caution: Caution::new(&wishes.alarms, Some(now())),
     };
     let (engine, handle) = Engine::new(parts).unwrap();
     let shutdown = Shutdown::new();

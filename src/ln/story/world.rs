@@ -171,7 +171,7 @@ impl Node {
         let accept = AcceptPolicy { inbound: true, min_sat: 20_000, max_sat: 16_000_000, reserve_sat: 25_000 };
         let hours = |hours: u64| Duration::from_secs(3600 * hours);
         let alarms = Alarms { rotate_after: hours(1), degraded_after: hours(2), refuse_after: hours(3) };
-        let caution = Caution::new(&alarms, unix_now());
+        let caution = Caution::new(&alarms, Some(unix_now()));
         let (desk, (dial, _dials)) = (Desk::default(), mpsc::channel(1));
         let (manager, monitors) = (|| Arc::clone(&ln.channels), || Arc::clone(&ln.chain_monitor));
         let payer = Payer::new(PayerParts {
