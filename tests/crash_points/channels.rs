@@ -1,9 +1,7 @@
 //! Channels that are opened and closed while the power goes.
 
-use lightnode::crash::Point;
-
 use super::Story::*;
-use super::{Net, Story, cases, knows_height, pay};
+use super::{Case, Net, Story, cases, knows_height, pay};
 use crate::support::daemon::{Daemon, Ran};
 use crate::support::eventually::eventually;
 use crate::support::scenes::in_mempool;
@@ -34,7 +32,7 @@ fn closes(net: &Net) {
 }
 
 /// Mines blocks one by one, as long as the victim lives to see them; true when it is gone.
-fn mine_until_gone(net: &mut Net, victim: usize, case: (Point, u32), blocks: u32) -> bool {
+fn mine_until_gone(net: &mut Net, victim: usize, blocks: u32) -> bool {
     for _ in 0..blocks {
         if !net.nodes[victim].has_crashed() {
             net.world.bitcoind.mine(1);
@@ -48,7 +46,7 @@ fn mine_until_gone(net: &mut Net, victim: usize, case: (Point, u32), blocks: u32
         );
     }
     // What the last block brings forth is still under way.
-    net.nodes[victim].crashes((case.0, case.1.max(2)), |_| true)
+    net.nodes[victim].crashes(false, |_| true)
 }
 
 fn openings(story: Story, victim: usize) {
@@ -59,11 +57,11 @@ fn openings(story: Story, victim: usize) {
     close_one(&net, &id);
     for case in cases(story, &passed) {
         eprintln!("{story:?}: {case:?}");
-        net.nodes[victim].arm(case.0, case.1);
+        net.nodes[victim].arm(case.point, case.number);
         let mut opening = net.nodes[0].begin(&["open", &net.peers[1], &SMALL.to_string(), "--json"]);
         let mut ended = || opening.try_wait().is_ok_and(|ended| ended.is_some());
         // Some of it happens only when the funding is in a block.
-        let mut gone = net.nodes[victim].crashes((case.0, case.1.max(2)), |_| ended());
+        let mut gone = net.nodes[victim].crashes(false, |_| ended());
         if gone {
             net.revive(victim);
         }
@@ -81,13 +79,13 @@ fn openings(story: Story, victim: usize) {
         };
         in_mempool(&net.world, &channel["funding"].as_str().expect("an outpoint")[..64]);
         if !gone {
-            net.nodes[victim].arm(case.0, 1);
-            gone = mine_until_gone(&mut net, victim, case, 6);
+            net.nodes[victim].arm(case.point, 1);
+            gone = mine_until_gone(&mut net, victim, 6);
             if gone {
                 net.revive(victim);
             }
         }
-        assert!(gone || case.1 > 1, "{case:?}: it did not come there");
+        assert!(gone || !case.must, "{case:?}: it did not come there");
         net.mine(6);
         net.nodes.iter().for_each(|node| drop(node.usable(1)));
         close_one(&net, channel["channel_id"].as_str().expect("an id"));
@@ -119,10 +117,10 @@ fn a_close_without_power_at_any_point_brings_the_money_home_once() {
         eprintln!("{Closing:?}: {case:?}");
         let id = open_one(&net);
         let before = share(&net);
-        net.nodes[0].arm(case.0, case.1);
+        net.nodes[0].arm(case.point, case.number);
         let mut closing = net.nodes[0].begin(&["close", &id, "--json"]);
         let mut ended = || closing.try_wait().is_ok_and(|ended| ended.is_some());
-        let mut gone = net.nodes[0].crashes((case.0, case.1.max(2)), |_| ended());
+        let mut gone = net.nodes[0].crashes(false, |_| ended());
         if gone {
             net.revive(0);
         }
@@ -139,13 +137,13 @@ fn a_close_without_power_at_any_point_brings_the_money_home_once() {
             closes(&net);
         }
         if !gone {
-            net.nodes[0].arm(case.0, 1);
-            gone = mine_until_gone(&mut net, 0, case, 1);
+            net.nodes[0].arm(case.point, 1);
+            gone = mine_until_gone(&mut net, 0, 1);
             if gone {
                 net.revive(0);
             }
         }
-        assert!(gone || case.1 > 1, "{case:?}: it did not come there");
+        assert!(gone || !case.must, "{case:?}: it did not come there");
         net.mine(1);
         net.nodes.iter().for_each(Daemon::without_channels);
         let gained = eventually("the money", || share(&net), |now| *now > before) - before;
@@ -159,7 +157,7 @@ fn a_sweep_without_power_at_any_point_brings_the_money_home_once() {
     let share = |net: &Net| net.nodes[0].balance("onchain_confirmed_sat");
     // Bob closes by force; what alice gets from that lies on a key of LDK's, and is swept six blocks later. She hears of it
     // when it is in a block, or else her own commitment could be first, and her money locked for a day.
-    let close = |net: &mut Net, case: Option<(Point, u32)>| {
+    let close = |net: &mut Net, case: Option<Case>| {
         let id = open_one(net);
         let before = share(net);
         net.nodes[0].freeze();
@@ -167,7 +165,7 @@ fn a_sweep_without_power_at_any_point_brings_the_money_home_once() {
         eventually("the commitment", || net.world.bitcoind.mempool(), |all| !all.is_empty());
         net.world.bitcoind.mine(1);
         match case {
-            Some((point, number)) => net.nodes[0].arm(point, number),
+            Some(case) => net.nodes[0].arm(case.point, case.number),
             None => net.nodes[0].record(),
         }
         net.nodes[0].thaw();
@@ -187,8 +185,8 @@ fn a_sweep_without_power_at_any_point_brings_the_money_home_once() {
     for case in cases(Sweeping, &net.nodes[0].recorded()) {
         eprintln!("{Sweeping:?}: {case:?}");
         let before = close(&mut net, Some(case));
-        let gone = mine_until_gone(&mut net, 0, case, 8);
-        assert!(gone || case.1 > 1, "{case:?}: it did not come there");
+        let gone = mine_until_gone(&mut net, 0, 8);
+        assert!(gone || !case.must, "{case:?}: it did not come there");
         if gone {
             net.revive(0);
         }

@@ -8,7 +8,7 @@ use lightnode::crash::Point;
 use serde_json::Value;
 
 use super::Story::*;
-use super::{Net, cases};
+use super::{Case, Net, cases};
 use crate::support::daemon::{Daemon, Ran};
 use crate::support::eventually::{eventually, within};
 use crate::support::scenes::{pay, two_nodes_with_a_channel};
@@ -32,8 +32,8 @@ fn form(node: &Daemon) -> Option<Vec<u8>> {
 }
 
 /// A command of its own that ends at this place.
-fn cut_off(node: &Daemon, case: (Point, u32), words: &[&str], input: &str) -> Ran {
-    node.arm(case.0, case.1);
+fn cut_off(node: &Daemon, case: Case, words: &[&str], input: &str) -> Ran {
+    node.arm(case.point, case.number);
     let ran = node.run_with_input(words, input);
     assert!(node.has_crashed(), "{case:?}: {ran:?}");
     ran
@@ -142,11 +142,11 @@ fn a_backup_without_power_at_any_point_is_the_old_or_the_new_one_whole_and_is_ma
     for (number, case) in cases(Backing, &alice.recorded()).into_iter().enumerate() {
         eprintln!("{Backing:?}: {case:?}");
         let (before, into) = (fs::read(&file).expect("a backup"), to(&alice, number + 1));
-        alice.arm(case.0, case.1);
+        alice.arm(case.point, case.number);
         alice.start();
-        assert!(alice.crashes(case, |_| false));
+        assert!(alice.crashes(true, |_| false));
         let there = fs::read(&file).expect("a backup");
-        let is_new = !matches!(case.0, Point::BackupSealed | Point::FileWritten);
+        let is_new = !matches!(case.point, Point::BackupSealed | Point::FileWritten);
         assert_eq!(there != before, is_new, "{case:?}");
         is_whole(&world, &file, &words);
         alice.start();
@@ -166,10 +166,10 @@ fn a_mark_without_power_at_any_point_never_takes_the_newest_database_for_an_old_
     alice.ready();
     alice.stop();
     let mut all = cases(Marking, &alice.recorded());
-    all.retain(|(point, _)| matches!(point, Point::MarkRaised | Point::MarkWritten));
+    all.retain(|case| matches!(case.point, Point::MarkRaised | Point::MarkWritten));
     for case in all {
         eprintln!("{Marking:?}: {case:?}");
-        alice.arm(case.0, case.1);
+        alice.arm(case.point, case.number);
         alice.start();
         // The last of them are passed at an orderly end.
         let up = || alice.has_crashed() || alice.try_json(&["status"]).is_some_and(|status| status["state"] == "ready");
@@ -177,7 +177,7 @@ fn a_mark_without_power_at_any_point_never_takes_the_newest_database_for_an_old_
         if !alice.has_crashed() {
             let _ = alice.run(&["stop"]);
         }
-        assert!(alice.crashes(case, |_| false));
+        assert!(alice.crashes(true, |_| false));
         alice.start();
         alice.ready();
         alice.stop();
@@ -187,9 +187,9 @@ fn a_mark_without_power_at_any_point_never_takes_the_newest_database_for_an_old_
 #[test]
 fn a_mark_that_follows_a_channel_is_never_ahead_of_it() {
     let mut net = Net::chain(&["alice", "bob"]);
-    for case in [(Point::MarkRaised, 1), (Point::MarkWritten, 1), (Point::MarkWritten, 2)] {
-        eprintln!("{Marking:?}: {case:?}");
-        net.nodes[0].arm(case.0, case.1);
+    for (point, number) in [(Point::MarkRaised, 1), (Point::MarkWritten, 1), (Point::MarkWritten, 2)] {
+        eprintln!("{Marking:?}: {point:?}, {number}");
+        net.nodes[0].arm(point, number);
         // It is raised with a write of channel state, once a second.
         let paid = || {
             let shown = net.nodes[1].json(&["receive", "1000"]);
@@ -197,7 +197,7 @@ fn a_mark_that_follows_a_channel_is_never_ahead_of_it() {
             (ran.code, net.nodes[0].has_crashed())
         };
         within(Duration::from_secs(60), "a payment that raises the mark", paid, |(_, gone)| *gone);
-        assert!(net.nodes[0].crashes(case, |_| false));
+        assert!(net.nodes[0].crashes(true, |_| false));
         net.revive(0);
         net.nodes.iter().for_each(|node| drop(node.usable(1)));
         pay(&net.nodes[0], &net.nodes[1], 1_000);

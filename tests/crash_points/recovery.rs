@@ -6,7 +6,7 @@ use lightnode::crash::Point;
 use serde_json::Value;
 
 use super::Story::*;
-use super::{cases, knows_height};
+use super::{Case, cases, knows_height};
 use crate::recovery::{alice_behind, comes_back, copied, goes_on, halted, is_whole, put_back, saved, words};
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
@@ -38,7 +38,7 @@ fn a_restore_without_power_at_any_point_begins_or_can_be_begun_again() {
         eprintln!("{Restoring:?}: {case:?}");
         let mut node = Daemon::new(&world, &format!("node{number}"));
         let there = |name: &str| node.folder().join(name).exists();
-        node.arm(case.0, case.1);
+        node.arm(case.point, case.number);
         let made = node.run_with_input(&init, &words);
         assert_eq!(made.code == 0, !node.has_crashed(), "{case:?}: {made:?}");
         if there("restore") && !there("seed") {
@@ -52,7 +52,7 @@ fn a_restore_without_power_at_any_point_begins_or_can_be_begun_again() {
         }
         node.start();
         if !node.has_crashed() {
-            assert!(node.crashes(case, |_| false));
+            assert!(node.crashes(true, |_| false));
             node.start();
         }
         assert_eq!(lost(&node), 1, "{case:?}");
@@ -76,7 +76,7 @@ fn restored(world: &World, bob: &Daemon, number: usize) -> Daemon {
 }
 
 /// Brings the money home; true when the power went once meanwhile.
-fn recovers(world: &World, bob: &Daemon, node: &mut Daemon, case: (Point, u32)) -> bool {
+fn recovers(world: &World, bob: &Daemon, node: &mut Daemon, case: Case) -> bool {
     let mut gone = false;
     node.start();
     for _ in 0..40 {
@@ -85,7 +85,7 @@ fn recovers(world: &World, bob: &Daemon, node: &mut Daemon, case: (Point, u32)) 
         let seen = || !gone && node.has_crashed() || knows_height(node, height);
         eventually("the block, or the power to go", seen, |there| *there);
         if node.has_crashed() && !gone {
-            gone = node.crashes(case, |_| false);
+            gone = node.crashes(true, |_| false);
             node.start();
             eventually("the block", || knows_height(node, height), |there| *there);
         }
@@ -115,15 +115,15 @@ fn a_recovery_without_power_at_any_point_brings_the_money_home_once() {
     (0..4).for_each(|_| bob.funded(&world, 200_000));
     let mut first = restored(&world, &bob, 0);
     first.record();
-    assert!(!recovers(&world, &bob, &mut first, (Point::RecoveryOver, 0)));
+    assert!(!recovers(&world, &bob, &mut first, Case { point: Point::RecoveryOver, number: 0, must: false }));
     let passed = first.recorded();
     first.stop();
     for (number, case) in cases(Recovering, &passed).into_iter().enumerate() {
         eprintln!("{Recovering:?}: {case:?}");
         let mut node = restored(&world, &bob, number + 1);
-        node.arm(case.0, case.1);
+        node.arm(case.point, case.number);
         let gone = recovers(&world, &bob, &mut node, case);
-        assert!(gone || case.1 > 1, "{case:?}: it did not come there");
+        assert!(gone || !case.must, "{case:?}: it did not come there");
         node.disarm();
         assert_eq!(node.entries("sweep").len(), 1, "{case:?}");
         node.ready();
@@ -134,8 +134,10 @@ fn a_recovery_without_power_at_any_point_brings_the_money_home_once() {
 #[test]
 fn channels_that_are_given_up_without_power_at_any_point_are_given_up_once_and_come_home() {
     // The first commit is of what is read anew, the second gives up.
-    for case in [(Point::CommitAfter, 1), (Point::CommitBefore, 2), (Point::CommitAfter, 2), (Point::GivenUp, 1)] {
-        eprintln!("{GivingUp:?}: {case:?}");
+    for (point, number) in
+        [(Point::CommitAfter, 1), (Point::CommitBefore, 2), (Point::CommitAfter, 2), (Point::GivenUp, 1)]
+    {
+        eprintln!("{GivingUp:?}: {point:?}, {number}");
         let world = World::new();
         let server = OwnServer::new(&world);
         let (mut alice, bob) = alice_behind(&world, &server);
@@ -145,22 +147,22 @@ fn channels_that_are_given_up_without_power_at_any_point_are_given_up_once_and_c
         put_back(&alice, &copy);
         alice.start();
         halted(&alice);
-        alice.arm(case.0, case.1);
+        alice.arm(point, number);
         let _answered = alice.run(&["recover"]);
-        assert!(alice.crashes(case, |_| false));
+        assert!(alice.crashes(true, |_| false));
         alice.start();
         let known = |status: &Value| status["state"] == "halted" || status["recovery"].is_object();
         let status = eventually("the node to know where it is", || alice.answering(), known);
         if status["state"] == "halted" {
             alice.json(&["recover"]);
         }
-        assert_eq!(lost(&alice), 1, "{case:?}");
+        assert_eq!(lost(&alice), 1, "{point:?}");
         comes_back(&world, &alice, &bob, DEPOSIT - 100_000);
         alice.stop();
         let database = rusqlite::Connection::open(alice.folder().join("lightnode.db")).expect("a database");
         let ended: String = database
             .query_row("SELECT group_concat(record) FROM closed_channel", [], |row| row.get(0))
             .expect("the end of the channel in the book");
-        assert_eq!(ended.matches("given up: its database was an older copy").count(), 1, "{case:?}: {ended}");
+        assert_eq!(ended.matches("given up: its database was an older copy").count(), 1, "{point:?}: {ended}");
     }
 }
