@@ -18,10 +18,7 @@ pub(crate) fn an_older_copy_of_the_directory_is_refused_and_nothing_is_broadcast
     let world = World::new();
     let server = OwnServer::new(&world);
     let (mut alice, bob) = alice_behind(&world, &server);
-    let copy = copied(&mut alice);
-    goes_on(&mut alice, &bob);
-    alice.kill();
-    put_back(&alice, &copy);
+    becomes_an_older_copy(&mut alice, &bob);
 
     let mark = server.mark();
     alice.start();
@@ -52,10 +49,7 @@ pub(crate) fn an_older_copy_whose_owner_gives_its_channels_up_gets_the_money_bac
     let world = World::new();
     let server = OwnServer::new(&world);
     let (mut alice, bob) = alice_behind(&world, &server);
-    let copy = copied(&mut alice);
-    goes_on(&mut alice, &bob);
-    alice.kill();
-    put_back(&alice, &copy);
+    becomes_an_older_copy(&mut alice, &bob);
     alice.start();
     halted(&alice);
     alice.json(&["recover"]);
@@ -73,10 +67,7 @@ pub(crate) fn a_peer_that_proves_us_behind_is_believed_before_anything_old_is_br
     let world = World::new();
     let server = OwnServer::new(&world);
     let (mut alice, bob) = alice_behind(&world, &server);
-    let copy = copied(&mut alice);
-    goes_on(&mut alice, &bob);
-    alice.kill();
-    put_back(&alice, &copy);
+    becomes_an_older_copy(&mut alice, &bob);
     // What only the machine knew is lost too: nothing but the peer can tell.
     fs::remove_dir_all(alice.state_home()).expect("the test's own folder");
 
@@ -287,8 +278,16 @@ pub(crate) fn alice_behind(world: &World, server: &OwnServer) -> (Daemon, Daemon
     (alice, bob)
 }
 
+/// Its directory is one that was copied before the channel went on.
+pub(crate) fn becomes_an_older_copy(alice: &mut Daemon, bob: &Daemon) {
+    let copy = copied(alice);
+    goes_on(alice, bob);
+    alice.kill();
+    put_back(alice, &copy);
+}
+
 /// After a copy was made, the channel goes on without it.
-pub(crate) fn goes_on(alice: &mut Daemon, bob: &Daemon) {
+fn goes_on(alice: &mut Daemon, bob: &Daemon) {
     alice.start();
     alice.ready();
     alice.usable(1);
@@ -326,7 +325,7 @@ pub(crate) fn words(node: &Daemon) -> String {
 }
 
 /// Stopped, and copied as it is.
-pub(crate) fn copied(node: &mut Daemon) -> PathBuf {
+fn copied(node: &mut Daemon) -> PathBuf {
     node.stop();
     let copy = node.folder().with_extension("copy");
     copy_all(node.folder(), &copy);
@@ -347,7 +346,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-pub(crate) fn put_back(node: &Daemon, copy: &Path) {
+fn put_back(node: &Daemon, copy: &Path) {
     fs::remove_dir_all(node.folder()).expect("the test's own folder");
     copy_all(copy, node.folder());
 }

@@ -198,7 +198,6 @@ struct World {
     headers: Vec<Header>,
     records: BTreeMap<ScriptHash, ScriptRecord>,
     told: Option<Told>,
-    fork: Option<BlockRef>,
     watches: Vec<Watch>,
     listener: Listener,
 }
@@ -219,7 +218,6 @@ impl World {
             in_flight: Vec::new(),
             records: BTreeMap::new(),
             told: None,
-            fork: None,
             watches: Vec::new(),
             listener: Listener::default(),
         };
@@ -263,10 +261,7 @@ impl World {
                 assert!(self.headers.len() >= from as usize, "no gap");
                 self.headers.truncate(from as usize);
                 self.headers.extend(headers);
-                self.fork = fork;
-                if let Some(told) = &mut self.told {
-                    told.fork = fork;
-                }
+                self.told = Told::forked(self.told, fork);
             }
             Action::StoreOlderHeaders { .. } => panic!("there is nothing below genesis"),
             Action::StoreHistory(record) => drop(self.records.insert(record.script, record)),

@@ -167,7 +167,7 @@ pub enum Action {
     /// Ask a server.
     Ask { source: SourceId, request: Request },
     /// Make these headers durable before anything later: all heights from `from` on are replaced. In the same write,
-    /// `fork` replaces the stored [`Told::fork`]: it says of what the listeners still have to be told, which a crash
+    /// `fork` replaces the stored [`Told::fork`] ([`Told::forked`]): it says of what the listeners still have to be told, which a crash
     /// would otherwise make impossible to find out, since the headers that left are gone.
     StoreHeaders { from: u32, headers: Vec<Header>, fork: Option<BlockRef> },
     /// Make these older headers durable: they end right below the lowest stored one, which stays.
@@ -238,6 +238,17 @@ pub struct Told {
     pub tip: BlockRef,
     /// The last [`Action::StoreHeaders`]' `fork`, unless a plan with a `fork` was delivered since.
     pub fork: Option<BlockRef>,
+}
+
+impl Told {
+    /// What is stored with an [`Action::StoreHeaders`] that has this `fork`. Listeners that were told no tip yet may have
+    /// heard of blocks; what they then share with our chain is the fork.
+    pub fn forked(told: Option<Told>, fork: Option<BlockRef>) -> Option<Told> {
+        match told {
+            Some(told) => Some(Told { fork, ..told }),
+            None => fork.map(|fork| Told { tip: fork, fork: Some(fork) }),
+        }
+    }
 }
 
 /// One delivery. To be applied under one lock, in the order of the fields:

@@ -87,19 +87,12 @@ pub fn prove(
     header: Header,
     height: u32,
 ) -> Result<ProvenTx, ProofError> {
-    let txid = tx.compute_txid();
-    let (root, ambiguous) = root(txid, &branch, pos)?;
-    if root != header.merkle_root {
-        return Err(ProofError::WrongRoot);
+    let (led, ambiguous) = lead(tx, branch, pos, header, height)?;
+    match (led.tx.base_size() == NODE_PAIR, ambiguous) {
+        (true, _) => Err(ProofError::LeafLikeNode),
+        (false, true) => Err(ProofError::NodeLikeTransaction),
+        (false, false) => Ok(led),
     }
-    if tx.base_size() == NODE_PAIR {
-        return Err(ProofError::LeafLikeNode);
-    }
-    if ambiguous {
-        return Err(ProofError::NodeLikeTransaction);
-    }
-    let block = BlockRef { height, hash: header.block_hash() };
-    Ok(ProvenTx { tx, txid, branch, pos, header, block, coinbase: None })
 }
 
 /// As [`prove`], where the block's coinbase says how deep the tree is: decides what [`ProofError::is_undecided`].
@@ -112,15 +105,29 @@ pub fn prove_beside(
     height: u32,
 ) -> Result<ProvenTx, ProofError> {
     let depth = depth(&coinbase, &header)?;
+    let (led, _) = lead(tx, branch, pos, header, height)?;
+    match led.branch.len() == depth {
+        true => Ok(ProvenTx { coinbase: Some(coinbase), ..led }),
+        false => Err(ProofError::WrongDepth),
+    }
+}
+
+/// What the branch leads from to the header, wherever in the tree that is, and whether a node on the way could be a mined
+/// transaction.
+fn lead(
+    tx: Arc<Transaction>,
+    branch: Vec<TxMerkleNode>,
+    pos: u32,
+    header: Header,
+    height: u32,
+) -> Result<(ProvenTx, bool), ProofError> {
     let txid = tx.compute_txid();
-    if root(txid, &branch, pos)?.0 != header.merkle_root {
+    let (root, ambiguous) = root(txid, &branch, pos)?;
+    if root != header.merkle_root {
         return Err(ProofError::WrongRoot);
     }
-    if branch.len() != depth {
-        return Err(ProofError::WrongDepth);
-    }
     let block = BlockRef { height, hash: header.block_hash() };
-    Ok(ProvenTx { tx, txid, branch, pos, header, block, coinbase: Some(coinbase) })
+    Ok((ProvenTx { tx, txid, branch, pos, header, block, coinbase: None }, ambiguous))
 }
 
 /// Proves what is stored once more.

@@ -56,17 +56,17 @@ impl Disk {
     /// Two writes (the second only when the fork changes), the safer one first: a stored fork may lie too low, which
     /// only makes more be told again, but never above what the stored headers share with what was told.
     pub(super) fn headers(&mut self, from: u32, headers: &[Header], fork: Option<BlockRef>) -> Result<(), StoreError> {
-        let Some(told) = self.told else { return self.store.store_headers(from, headers) };
+        let Some(forked) = Told::forked(self.told, fork) else { return self.store.store_headers(from, headers) };
         let low = |fork: Option<BlockRef>| fork.map_or(u32::MAX, |fork| fork.height);
-        if low(fork) < low(told.fork) {
-            self.tell(Told { fork, ..told })?;
+        if low(fork) < low(self.told.and_then(|told| told.fork)) {
+            self.tell(forked)?;
             self.store.store_headers(from, headers)?;
             crash::passes(Point::HeadersStored);
             return Ok(());
         }
         self.store.store_headers(from, headers)?;
         crash::passes(Point::HeadersStored);
-        self.tell(Told { fork, ..told })
+        self.tell(forked)
     }
 
     /// A plan was delivered that brought the listeners to `tip`.
@@ -183,6 +183,24 @@ impl Pins for StoredPins {
 mod tests {
     use super::*;
     use crate::source::pool::BAN;
+
+    #[test]
+    fn a_fork_is_remembered_over_restarts_even_if_no_tip_was_ever_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Store::open(dir.path(), bitcoin::Network::Regtest, [0; 4]).unwrap();
+        let block = |height: u32| BlockRef { height, hash: BlockHash::from_byte_array([height as u8; 32]) };
+        let mut disk = Disk::open(open()).unwrap();
+        disk.headers(0, &[], None).unwrap();
+        assert_eq!(disk.told(), None);
+        disk.headers(0, &[], Some(block(3))).unwrap();
+        drop(disk);
+        let mut disk = Disk::open(open()).unwrap();
+        assert_eq!(disk.told(), Some(Told { tip: block(3), fork: Some(block(3)) }));
+        disk.delivered(block(5), true).unwrap();
+        disk.headers(0, &[], Some(block(4))).unwrap();
+        drop(disk);
+        assert_eq!(Disk::open(open()).unwrap().told(), Some(Told { tip: block(5), fork: Some(block(4)) }));
+    }
 
     #[test]
     fn a_ban_that_was_said_while_the_clock_was_years_ahead_ends_in_time_over_restarts() {

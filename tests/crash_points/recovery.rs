@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Story::*;
 use super::{Case, cases, knows_height};
-use crate::recovery::{alice_behind, comes_back, copied, goes_on, halted, is_whole, put_back, saved, words};
+use crate::recovery::{alice_behind, becomes_an_older_copy, comes_back, halted, is_whole, saved, words};
 use crate::support::daemon::Daemon;
 use crate::support::eventually::eventually;
 use crate::support::own::OwnServer;
@@ -141,10 +141,7 @@ fn channels_that_are_given_up_without_power_at_any_point_are_given_up_once_and_c
         let world = World::new();
         let server = OwnServer::new(&world);
         let (mut alice, bob) = alice_behind(&world, &server);
-        let copy = copied(&mut alice);
-        goes_on(&mut alice, &bob);
-        alice.kill();
-        put_back(&alice, &copy);
+        becomes_an_older_copy(&mut alice, &bob);
         alice.start();
         halted(&alice);
         alice.arm(point, number);

@@ -26,7 +26,6 @@ pub(super) struct Store {
     pub(super) headers: Vec<Header>,
     pub(super) records: BTreeMap<ScriptHash, ScriptRecord>,
     pub(super) told: Option<Told>,
-    fork: Option<BlockRef>,
 }
 
 /// What LDK and the wallet believe, and what they would not bear.
@@ -248,10 +247,7 @@ impl World {
                 self.store.headers.truncate((from - self.store.base) as usize);
                 assert_eq!(self.store.headers.len(), (from - self.store.base) as usize, "no gap");
                 self.store.headers.extend(headers);
-                self.store.fork = fork;
-                if let Some(told) = &mut self.store.told {
-                    told.fork = fork;
-                }
+                self.store.told = Told::forked(self.store.told, fork);
             }
             Action::StoreOlderHeaders { from, mut headers } => {
                 assert_eq!(from + headers.len() as u32, self.store.base);
