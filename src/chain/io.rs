@@ -88,7 +88,7 @@ pub enum Request {
     Transaction { txid: Txid },
     /// The merkle branch of a transaction in the block at `height`.
     Proof { txid: Txid, height: u32 },
-    /// The first transaction of the block at `height`, with its merkle branch: it shows how deep the block's tree is, which
+    /// The first transaction of the block at `height`, with its merkle branch: it shows how deep the block's tree is, and
     /// is asked for where a proof alone does not decide.
     Coinbase { height: u32 },
 }
@@ -167,8 +167,8 @@ pub enum Action {
     /// Ask a server.
     Ask { source: SourceId, request: Request },
     /// Make these headers durable before anything later: all heights from `from` on are replaced. In the same write,
-    /// `fork` replaces the stored [`Told::fork`] ([`Told::forked`]): it says of what the listeners still have to be told, which a crash
-    /// would otherwise make impossible to find out, since the headers that left are gone.
+    /// `fork` replaces the stored [`Told::fork`] ([`Told::forked`]): it says of what the listeners still have to be told,
+    /// which a crash would otherwise make impossible to find out, since the headers that left are gone.
     StoreHeaders { from: u32, headers: Vec<Header>, fork: Option<BlockRef> },
     /// Make these older headers durable: they end right below the lowest stored one, which stays.
     StoreOlderHeaders { from: u32, headers: Vec<Header> },

@@ -2,11 +2,12 @@
 //!
 //! Contract:
 //! - A merkle tree does not say where its leaves are. Two 32-byte nodes side by side are 64 bytes, and so is a
-//!   transaction made for it (CVE-2017-12842): a 64-byte leaf alone proves nothing, and nothing is proven through an inner
-//!   node that reads as a transaction which could have been mined. It is no lie either. Consensus allows such transactions,
-//!   and two ids side by side that read as one are found by trying: 2^24 times for any, 2^50 for one that could be mined.
+//!   transaction made for it (CVE-2017-12842): a 64-byte leaf alone proves nothing, and nothing is proven through an
+//!   inner node that reads as a transaction which could have been mined. It is no lie either. Consensus allows such
+//!   transactions, and two ids side by side that read as one are found by trying: 2^24 times for any, 2^50 for one that
+//!   could be mined.
 //! - What decides is how deep the tree is, and that the block's coinbase says: no two nodes can be taken for one, which
-//!   would have to begin with 27 zero bytes after five others, nor can one be the parent of what was never mined. Whatever
+//!   would have to begin with 27 zero bytes after five others, nor can one be the parent of what was never mined. What
 //!   has a branch as long as the coinbase's is a leaf ([`prove_beside`]); with another branch it is a lie.
 //! - A row with an odd number of nodes repeats its last one, so a node may equal its *right* sibling; a node that
 //!   equals its *left* one stands on a copy (CVE-2012-2459) and its position is a fiction.
@@ -30,7 +31,7 @@ const NODE_PAIR: usize = 64;
 /// Outputs of the largest transaction: 36 weight units each.
 const MOST_OUTPUTS: u32 = 4_000_000 / 36;
 
-/// A transaction proven to be in a block of our own header tree. Its only constructors are [`prove`] and [`prove_beside`].
+/// A transaction proven to be in a block of our own header tree, by [`prove`] or [`prove_beside`] alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenTx {
     tx: Arc<Transaction>,
