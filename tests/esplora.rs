@@ -115,7 +115,7 @@ fn a_deposit_that_is_said_to_be_in_a_block_without_proof_is_not_credited_and_the
             _ => page,
         });
         let txid = world.bitcoind.pay(alice.address(), 70_000).to_string();
-        banned(&alice, "it sent a proof that does not lead to our header");
+        banned(&alice, "it sent a proof that does not prove what it says");
         world.esplora().clear_rule();
         alice.entry(&txid, "pending");
         assert_eq!(alice.balance("onchain_confirmed_sat"), 0);

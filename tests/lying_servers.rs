@@ -31,7 +31,7 @@ fn a_deposit_that_is_said_to_be_in_a_block_without_proof_is_not_credited() {
         _ => Verdict::Forward,
     });
     let txid = world.bitcoind.pay(alice.address(), 70_000).to_string();
-    banned(&world, &alice, "it sent a proof that does not lead to our header");
+    banned(&world, &alice, "it sent a proof that does not prove what it says");
     // The honest one knows it as pending, and that is all it was ever taken for.
     alice.entry(&txid, "pending");
     assert_eq!(alice.balance("onchain_confirmed_sat"), 0);
@@ -41,7 +41,7 @@ fn a_deposit_that_is_said_to_be_in_a_block_without_proof_is_not_credited() {
     alice.kill();
     alice.start();
     alice.ready();
-    banned(&world, &alice, "it sent a proof that does not lead to our header");
+    banned(&world, &alice, "it sent a proof that does not prove what it says");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_proof_of_another_place_in_the_block_is_refused_and_the_truth_found_elsewher
     });
     let txid = world.bitcoind.pay(alice.address(), 70_000).to_string();
     world.bitcoind.mine(1);
-    banned(&world, &alice, "it sent a proof that does not lead to our header");
+    banned(&world, &alice, "it sent a proof that does not prove what it says");
     alice.balance_is("onchain_confirmed_sat", 70_000);
     assert_eq!(alice.entry(&txid, "succeeded")["height"], world.bitcoind.height());
 }

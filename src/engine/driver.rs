@@ -282,7 +282,7 @@ impl Engine {
             Report::Lie(lie) => {
                 let why = match lie {
                     Lie::Header => "it sent a header that breaks the rules of the network",
-                    Lie::Proof => "it sent a proof that does not lead to our header",
+                    Lie::Proof => "it sent a proof that does not prove what it says",
                     Lie::Body => "it sent another transaction than asked for",
                     Lie::Witness => "it sent a transaction with a forged witness",
                 };
