@@ -1,8 +1,9 @@
 //! `node_announcement`: alias, colour and addresses, for nodes with public channels.
 //!
 //! Rules (BOLT 7): other nodes take it only when they know a public channel of ours, and forget it after two weeks. A
-//! channel is announced when it is 6 blocks deep. So: once there is one, again ten minutes later for those who heard of
-//! the channel after us, then every hour; LDK forwards it to the peers that are connected at that time.
+//! channel is announced when it is 6 blocks deep. So: once there is one, a minute later for peers that were not connected
+//! yet, ten minutes later for those who heard of the channel after us, then every hour; LDK forwards it to the peers that
+//! are connected at that time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use crate::task::Shutdown;
 
 /// How often it is looked whether there is something to announce.
 const LOOK: Duration = Duration::from_secs(60);
-/// Pauses after the first and the second announcement; the last one stays.
-const PAUSES: [Duration; 2] = [Duration::from_secs(600), Duration::from_secs(3600)];
+/// Pauses after the first announcements; the last one stays.
+const PAUSES: [Duration; 3] = [LOOK, Duration::from_secs(600), Duration::from_secs(3600)];
 
 /// Announces us.
 pub struct Announcer {
