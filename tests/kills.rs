@@ -18,6 +18,9 @@ use crate::support::world::World;
 const SEED: u64 = 21;
 /// As many as the suite has time for.
 const KILLS: u64 = 12;
+/// By then a payment is decided. The longest wait is that of a payee who has one part of two, the other part of which has
+/// failed while its payer was gone: LDK gives it back after three ticks of a minute (`MPP_TIMEOUT_TICKS`).
+const DECIDED: Duration = Duration::from_secs(240);
 
 /// Random numbers from a seed (SplitMix64).
 struct Dice(u64);
@@ -166,7 +169,7 @@ impl Triangle {
                 _ => book.stderr.contains("nothing in the book"),
             };
             let look = || self.nodes[from].run(&["show", &hash]);
-            let book = within(Duration::from_secs(120), "the payment to be decided", look, is_decided);
+            let book = within(DECIDED, "the payment to be decided", look, is_decided);
             let succeeded = book.code == 0 && book.json()["status"] == "succeeded";
             match answer.code {
                 0 => assert!(succeeded, "answered as paid, and is not: {answer:?} {book:?}"),
