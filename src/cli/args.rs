@@ -12,9 +12,9 @@ use crate::config::Overrides;
 const AMOUNTS: &str = "\
 Amounts: a bare number is sat; 50k, 1.5M (million sat), 0.001btc, 1500msat, and `all` where it makes sense.
 Fee rates: sat/vB.
-Exit codes: 0 done · 1 failed for certain · 2 usage · 3 daemon unreachable, locked or not ready · 4 outcome unknown, do not
-retry blindly · 5 not enough funds or over a limit · 6 refused for safety · 7
-database damaged.";
+Exit codes: 0 done · 1 failed for certain · 2 usage · 3 daemon unreachable, locked or not ready ·
+4 outcome unknown, do not retry blindly · 5 not enough funds or over a limit ·
+6 refused for safety · 7 database damaged.";
 
 /// A Lightning node with no Bitcoin Core.
 #[derive(Debug, Parser)]

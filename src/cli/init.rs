@@ -1,7 +1,7 @@
 //! `init`: a seed, shown once, and a commented configuration.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::args;
 use super::exit::{DONE, Failure};
 use super::output::Output;
+use super::person;
 use super::secret::{self, SeedStore};
 use crate::api::types::{Code, NodeError};
 use crate::config::{Config, example};
@@ -70,7 +71,7 @@ pub fn init(args: &args::Init, config: &Config, seed: &impl SeedStore, output: O
     }
     if asks && words.is_some() {
         output.note("\nPress Enter when the words are written down.");
-        wait_for_enter()?;
+        person::typed()?;
     }
     Ok(DONE)
 }
@@ -159,15 +160,6 @@ fn read_words(asks: bool) -> Result<Zeroizing<String>, NodeError> {
     let mut words = Zeroizing::new(String::with_capacity(4096));
     io::stdin().lock().take(4096).read_to_string(&mut words).map_err(failed)?;
     Ok(words)
-}
-
-fn wait_for_enter() -> Result<(), NodeError> {
-    let mut line = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map(|_| ())
-        .map_err(|error| NodeError::new(Code::Failed, format!("the terminal could not be read: {error}")))
 }
 
 #[cfg(test)]

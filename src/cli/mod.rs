@@ -1,6 +1,7 @@
 //! Floor 7: the command line. Asks the daemon over its socket, and prints for people or for programs.
 //!
-//! - On a terminal output is for people; otherwise, or with `--json`, it is the API's answer in one line, with `\u…` for what could command a terminal.
+//! - On a terminal output is for people; otherwise, or with `--json`, it is the API's answer in one line, with `\u…` for
+//!   what could command a terminal.
 //! - Errors go to stderr: what happened, then what to do. With `--json` they are `{ "code", "message", "hint" }`.
 //! - What ends a command is told by the exit code ([`exit`]).
 
@@ -14,6 +15,7 @@ pub mod exit;
 pub mod init;
 mod output;
 mod pay;
+mod person;
 mod print;
 mod progress;
 mod qr;

@@ -1,6 +1,5 @@
 //! `recovery abandon`: says what is given up, asks, and ends the wait for a lost channel.
 
-use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -8,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::client::{Client, ClientError, segment};
 use super::exit::{DONE, Effect, Failure};
 use super::output::Output;
+use super::person;
 use super::print::abandoning;
 use super::progress::during;
 use crate::api::types::{Code, Done, LostChannel, NodeError, Status};
@@ -32,7 +32,7 @@ pub struct Abandon {
 pub(super) async fn abandon(client: &Client, output: Output, args: &Abandon) -> Result<u8, Failure> {
     let failed = |error: ClientError| error.failure(Effect::Harmless);
     if !args.yes {
-        if !output.for_people() || !io::stdin().is_terminal() {
+        if !person::is_there(output) {
             let error = NodeError::new(Code::BadRequest, "a channel is abandoned by a person, and there is none");
             return Err(error.hint("with --yes it is abandoned without asking").into());
         }
@@ -41,7 +41,7 @@ pub(super) async fn abandon(client: &Client, output: Output, args: &Abandon) -> 
         let lost = status.recovery.map(|recovery| recovery.channels).unwrap_or_default();
         if let Some(channel) = meant(&lost, &args.channel) {
             output.note(&abandoning(channel));
-            if !confirmed()? {
+            if !person::typed()?.eq_ignore_ascii_case("yes") {
                 return Err(NodeError::new(Code::Refused, "it is not abandoned, and waited for as before").into());
             }
         }
@@ -58,11 +58,4 @@ pub(super) async fn abandon(client: &Client, output: Output, args: &Abandon) -> 
 fn meant<'a>(lost: &'a [LostChannel], id: &str) -> Option<&'a LostChannel> {
     let id = id.trim().to_ascii_lowercase();
     lost.iter().find(|channel| channel.channel_id.starts_with(&id) && channel.closing_txid.is_none())
-}
-
-fn confirmed() -> Result<bool, NodeError> {
-    let mut line = String::new();
-    let failed = |error| NodeError::new(Code::Failed, format!("the terminal could not be read: {error}"));
-    io::stdin().lock().read_line(&mut line).map_err(failed)?;
-    Ok(line.trim().eq_ignore_ascii_case("yes"))
 }

@@ -10,6 +10,7 @@ use super::args::{self, Given};
 use super::exit::{DONE, Failure};
 use super::init::in_columns;
 use super::output::Output;
+use super::person;
 use crate::api::types::{Code, NodeError};
 
 /// A line longer than this is no passphrase.
@@ -129,11 +130,9 @@ fn prompt(text: &str) -> Result<Zeroizing<String>, NodeError> {
 }
 
 fn sure(question: &str) -> Result<bool, NodeError> {
-    let mut answer = String::new();
     // A question that cannot be shown is not answered with yes.
     let _ = write!(io::stderr(), "{question}");
-    io::stdin().lock().read_line(&mut answer).map_err(|error| unread(&error))?;
-    Ok(answer.trim() == "yes")
+    Ok(person::typed()? == "yes")
 }
 
 fn unread(error: &io::Error) -> NodeError {

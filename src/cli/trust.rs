@@ -1,12 +1,12 @@
 //! `servers trust`: shows what a server has to show and what it shows instead, asks, and accepts exactly what was read.
 
-use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
 use super::args;
 use super::client::{Client, segment};
 use super::exit::{DONE, Effect, Failure};
 use super::output::Output;
+use super::person;
 use super::print::{changed_key, trusted};
 use super::progress::during;
 use crate::api::types::{ChangedKey, Code, NodeError, ServerDetail, TrustKey, Trusted};
@@ -19,12 +19,12 @@ pub(super) async fn trust(client: &Client, output: Output, args: &args::TrustSer
     let servers = during(|| "asking the daemon".to_owned(), asking).await.map_err(failed)?.value;
     let (server, changed) = alarmed(&servers, &args.host)?;
     if !args.yes {
-        if !output.for_people() || !io::stdin().is_terminal() {
+        if !person::is_there(output) {
             let error = NodeError::new(Code::BadRequest, "a changed key is accepted by a person, and there is none");
             return Err(error.hint("with --yes it is accepted without asking").into());
         }
         output.note(&changed_key(&server.address, changed));
-        if !confirmed()? {
+        if !["y", "yes"].contains(&person::typed()?.to_ascii_lowercase().as_str()) {
             return Err(NodeError::new(Code::Refused, "the key is not accepted; the server stays unused").into());
         }
     }
@@ -63,13 +63,6 @@ fn alarmed<'a>(servers: &'a [ServerDetail], host: &str) -> Result<(&'a ServerDet
 fn place(address: &str) -> &str {
     let at = address.split_once("://").map_or(address, |(_, at)| at);
     at.split('/').next().unwrap_or(at)
-}
-
-fn confirmed() -> Result<bool, NodeError> {
-    let mut line = String::new();
-    let failed = |error| NodeError::new(Code::Failed, format!("the terminal could not be read: {error}"));
-    io::stdin().lock().read_line(&mut line).map_err(failed)?;
-    Ok(["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str()))
 }
 
 #[cfg(test)]

@@ -296,10 +296,16 @@ async fn a_connection_that_the_server_closed_meanwhile_is_made_anew() {
     line.tip().await;
     // Every answer is the last of its connection.
     let hash = genesis().block_hash().to_string();
-    server.rule(move |path| (path == "/blocks/tip/hash").then(|| http("200 OK", "Connection: close\r\n", &hash)));
+    let (polled, mut has_polled) = mpsc::unbounded_channel();
+    server.rule(move |path| {
+        (path == "/blocks/tip/hash").then(|| {
+            polled.send(()).unwrap();
+            http("200 OK", "Connection: close\r\n", &hash)
+        })
+    });
     for _ in 0..5 {
         line.subscribed(1).await;
-        tokio::time::sleep(LIMITS.poll).await;
+        has_polled.recv().await.unwrap();
     }
     server.with(|state| state.rule = None);
     server.mine(&[]);
